@@ -1,0 +1,111 @@
+"""What is kept: events on their way to the database, how far it is, and questions about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import JsonValue
+
+from gleaner.bus.message import Message, QoS, Utc, Value, Writer, on
+
+
+class EventKind(StrEnum):
+    """The kinds that Gleaner itself writes; a reader keeps kinds it does not know."""
+
+    NODE_STARTED = "node_started"
+    """data: version, source, gpus."""
+    GPU = "gpu"
+    """A GPU's state changed; data: a `GpuState` without its node, and `before`."""
+    PEOPLE = "people"
+    """Somebody came or went; data: active, reason."""
+    RUN = "run"
+    """A run's state changed; data: a `Run` without its node."""
+    SAMPLES = "samples"
+    """A minute's readings; data: a `Samples`."""
+    PROBLEM = "problem"
+    """Something an operator might act on; data: what, text."""
+    OVERFLOW = "overflow"
+    """The outbox was full; data: dropped."""
+
+
+class Sample(Value):
+    """One GPU over one sample interval: what the driver said at its end."""
+
+    gpu: str
+    index: int
+    state: str
+    at: Utc
+    seconds: float
+    """The interval this sample stands for."""
+    utilization_percent: float | None = None
+    memory_utilization_percent: float | None = None
+    memory_used_bytes: int | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    energy_joules: float | None = None
+    sm_clock_mhz: float | None = None
+    fan_percent: float | None = None
+
+
+class Samples(Value):
+    """A minute of samples of all GPUs of a node."""
+
+    samples: tuple[Sample, ...]
+
+
+@on("node/{node}/event", writer=Writer.NODE, retain=False, qos=QoS.AT_LEAST_ONCE)
+class Event(Message):
+    """What happened. Identified by stream and sequence number; repeated until recorded."""
+
+    node: str
+    stream: str
+    """The outbox it comes from: a UUID made with the file."""
+    sequence: int
+    """Starts at 1; a missing number is a loss unless it is below `oldest_sequence`."""
+    oldest_sequence: int
+    """The oldest number the outbox still keeps; what is older and missing is a known gap."""
+    kind: str
+    data: dict[str, JsonValue]
+    boot_id: str
+    at: Utc
+
+
+@on("node/{node}/recorded", writer=Writer.RECORDER, retain=True, qos=QoS.AT_LEAST_ONCE)
+class Recorded(Message):
+    """How far the recorder is: the last sequence number committed without a gap, per stream."""
+
+    node: str
+    streams: dict[str, int]
+    at: Utc
+
+
+@on("history/query/{id}", writer=Writer.CLIENT, retain=False, qos=QoS.AT_LEAST_ONCE)
+class HistoryQuery(Message):
+    """A question about what was recorded."""
+
+    id: str
+    client: str
+    what: Literal["events", "runs", "samples"]
+    node: str | None = None
+    gpu: str | None = None
+    kind: str | None = None
+    since: Utc | None = None
+    until: Utc | None = None
+    limit: int = 100
+    """At most 1000 rows a page."""
+    cursor: str | None = None
+    """From the page before; None for the first."""
+    expires_at: Utc
+
+
+@on("history/answer/{client}/{id}", writer=Writer.RECORDER, retain=False, qos=QoS.AT_LEAST_ONCE)
+class HistoryAnswer(Message):
+    """One page, newest first."""
+
+    client: str
+    id: str
+    rows: tuple[dict[str, JsonValue], ...] = ()
+    cursor: str | None = None
+    """Ask with this for the next page; None: that was all."""
+    error: str | None = None

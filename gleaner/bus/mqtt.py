@@ -1,0 +1,406 @@
+"""The bus over MQTT: paho on our event loop, a new client for every connection.
+
+Why not paho's own reconnect: a client that is used again keeps packets of the old connection and
+its acknowledgements may hit reused packet ids. Here everything essential is said anew after each
+connect: subscriptions first, then our availability, then our retained facts.
+
+MQTT 5 by default; a broker that refuses it is spoken to in 3.1.1. Retained facts are subscribed
+at QoS 0, because a QoS 1 subscription loses all but 1,020 of them on a mosquitto as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gleaner import __version__
+from gleaner.bus.codec import encode
+from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
+from gleaner.bus.message import Message, topic_of
+from gleaner.bus.messages import Availability
+from gleaner.bus.subscriptions import Subscriptions
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 10
+BACKOFF_SECONDS = (0.2, 15.0)
+ANSWER_SECONDS = 10.0
+SESSION_SECONDS = 24 * 3600
+UNACKNOWLEDGED = 500
+OFFLINE = "the broker cannot be reached"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where the broker is and who we are there."""
+
+    url: str
+    """`mqtt://host:port` or `mqtts://host:port`."""
+    user: str | None = None
+    password: str | None = None
+    protocol: str = "auto"
+    """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "127.0.0.1", parts.port or (8883 if self.is_tls else 1883)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+
+class MqttBus:
+    """One connection to a broker that is made again whenever it is lost; see `Bus`.
+
+    `durable` is for who must not miss a message while away (the recorder): the broker keeps the
+    session, and a message counts as received when `Delivery.acknowledge` was called.
+    """
+
+    def __init__(
+        self, connection: Connection, service: str, instance: str, *, durable: bool = False
+    ) -> None:
+        self._to = connection
+        self._service = service
+        self._instance = instance
+        self._durable = durable
+        self._client_id = connection.user or f"{service}-{instance}-{uuid.uuid4().hex[:8]}"
+        self._subscriptions = Subscriptions()
+        self._facts: dict[str, tuple[bytes, int]] = {}
+        self._waiting: dict[int, asyncio.Future[str | None]] = {}
+        self._client: paho.Client | None = None
+        self._connected = False
+        self._lost = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._refused: set[str] = set()
+        self._connection = ""
+
+    @property
+    def connected(self) -> bool:
+        """See `Bus.connected`."""
+        return self._connected
+
+    def publish(self, message: Message) -> None:
+        """See `Bus.publish`."""
+        topic, payload, qos = message.topic, encode(message), int(message.contract.qos)
+        if message.contract.retain:
+            self._facts[topic] = (payload, qos)
+        if self._connected and self._client:
+            self._client.publish(topic, payload, qos, retain=message.contract.retain)
+
+    async def deliver(self, message: Message) -> str | None:
+        """See `Bus.deliver`."""
+        if not (self._connected and self._client):
+            return OFFLINE
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        info = self._client.publish(
+            message.topic, encode(message), 1, retain=message.contract.retain
+        )
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return OFFLINE
+        self._waiting[info.mid] = answer
+        try:
+            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except TimeoutError:
+            return f"the broker did not answer within {ANSWER_SECONDS:g} s"
+        finally:
+            self._waiting.pop(info.mid, None)
+
+    def clear(self, message_type: type[Message], **levels: str) -> None:
+        """See `Bus.clear`."""
+        topic = topic_of(message_type, levels)
+        self._facts[topic] = (b"", 1)
+        if self._connected and self._client:
+            self._client.publish(topic, b"", 1, retain=True)
+            del self._facts[topic]
+
+    def subscribe(self, message_type: type[Message], handler: Handler, **levels: str) -> None:
+        """See `Bus.subscribe`."""
+        topic_filter = self._subscriptions.add(message_type, handler, levels)
+        if self._connected and self._client:
+            self._client.subscribe([self._wish(self._client, topic_filter, message_type)])
+
+    def on_connection(self, handler: ConnectionHandler) -> None:
+        """See `Bus.on_connection`."""
+        self._subscriptions.add_connection(handler)
+
+    def on_malformed(self, handler: MalformedHandler) -> None:
+        """See `Bus.on_malformed`."""
+        self._subscriptions.add_malformed(handler)
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled; then say farewell."""
+        attempt = 0
+        try:
+            while True:
+                attempt = 0 if await self._live() else attempt + 1
+                if self._failure:
+                    raise self._failure
+                low, high = BACKOFF_SECONDS
+                # Full jitter: after a broker's restart a thousand nodes must not come at once.
+                await asyncio.sleep(low + random.uniform(0, min(high, low * 2**attempt)))  # noqa: S311
+        finally:
+            await self._farewell()
+
+    async def _live(self) -> bool:
+        """Live through one connection; return whether there was one."""
+        self._lost = asyncio.Event()
+        self._connection = uuid.uuid4().hex
+        client = self._make_client()
+        host, port = self._to.address
+        try:
+            await asyncio.to_thread(self._connect, client, host, port)
+        except (OSError, ValueError) as error:
+            self._complain(f"{host}:{port}: {error}")
+            self._drop(client)
+            return False
+        misc = asyncio.create_task(self._housekeeping(client), name="bus housekeeping")
+        try:
+            await self._lost.wait()
+        finally:
+            misc.cancel()
+            was_connected = self._connected
+            if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                self._drop(client)
+        return was_connected
+
+    def _drop(self, client: paho.Client) -> None:
+        was_connected, self._connected, self._client = self._connected, False, None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_result("the connection was lost before the broker answered")
+        with contextlib.suppress(OSError, ValueError):
+            client._sock_close()  # noqa: SLF001 - paho offers no way to close without a DISCONNECT
+        if was_connected:
+            logger.warning("lost the broker at %s", self._to.url)
+            self._subscriptions.connection(False)
+
+    async def _housekeeping(self, client: paho.Client) -> None:
+        connecting_until = asyncio.get_running_loop().time() + ANSWER_SECONDS
+        while True:
+            await asyncio.sleep(1)
+            client.loop_misc()
+            if not self._connected and asyncio.get_running_loop().time() > connecting_until:
+                self._complain(f"{self._to.url}: no answer within {ANSWER_SECONDS:g} s")
+                self._lost.set()
+
+    def _make_client(self) -> paho.Client:
+        version = MQTTProtocolVersion.MQTTv5
+        if self._to.protocol == "3.1.1":
+            version = MQTTProtocolVersion.MQTTv311
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=version,
+            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else not self._durable,
+            reconnect_on_failure=False,
+            manual_ack=self._durable,
+        )
+        client.connect_timeout = ANSWER_SECONDS
+        client.max_inflight_messages_set(200)
+        client.max_queued_messages_set(0)
+        if self._to.user:
+            client.username_pw_set(self._to.user, self._to.password)
+        if self._to.is_tls:
+            client.tls_set(
+                ca_certs=self._to.ca_file,
+                certfile=self._to.certificate_file,
+                keyfile=self._to.key_file,
+                cert_reqs=ssl.CERT_REQUIRED,
+            )
+        client.will_set(*self._availability("offline"), qos=1, retain=True)
+        loop = asyncio.get_running_loop()
+
+        def opened(_: paho.Client, __: object, sock: Any) -> None:
+            # paho opens the socket in the thread that connects.
+            loop.call_soon_threadsafe(loop.add_reader, sock.fileno(), self._read, client)
+
+        def closed(_: paho.Client, __: object, sock: Any) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_reader(sock.fileno())
+                loop.remove_writer(sock.fileno())
+
+        def wants_to_write(_: paho.Client, __: object, sock: Any) -> None:
+            loop.call_soon_threadsafe(self._add_writer, client, sock)
+
+        def has_written(_: paho.Client, __: object, sock: Any) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_writer(sock.fileno())
+
+        client.on_socket_open = opened
+        client.on_socket_close = closed
+        client.on_socket_register_write = wants_to_write
+        client.on_socket_unregister_write = has_written
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def _add_writer(self, client: paho.Client, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            asyncio.get_running_loop().add_writer(sock.fileno(), self._write, client)
+
+    def _connect(self, client: paho.Client, host: str, port: int) -> None:
+        properties: Properties | None = None
+        clean: bool | Literal[3] = paho.MQTT_CLEAN_START_FIRST_ONLY
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
+            clean = not self._durable
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            if self._durable:
+                properties.SessionExpiryInterval = SESSION_SECONDS
+                properties.ReceiveMaximum = UNACKNOWLEDGED
+        client.connect(host, port, KEEP_ALIVE_SECONDS, clean_start=clean, properties=properties)
+
+    def _read(self, client: paho.Client) -> None:
+        self._guarded(client.loop_read)
+
+    def _write(self, client: paho.Client) -> None:
+        self._guarded(client.loop_write)
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """A handler that raises is a bug: end the bus, and with it the service, loudly."""
+        try:
+            step()
+        except Exception as error:
+            self._failure = error
+            self._lost.set()
+
+    def _availability(self, state: str) -> tuple[str, bytes]:
+        message = Availability(
+            service=self._service,
+            instance=self._instance,
+            state="online" if state == "online" else "offline",
+            connection=self._connection,
+            version=__version__,
+            at=datetime.now(UTC) if state == "online" else None,
+        )
+        return message.topic, encode(message)
+
+    def _on_connect(
+        self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object
+    ) -> None:
+        if reason.is_failure:
+            if self._to.protocol == "auto" and reason == "Unsupported protocol version":
+                self._to = replace(self._to, protocol="3.1.1")
+            self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}")
+            self._lost.set()
+            return
+        wishes = [
+            self._wish(client, topic_filter, message_type)
+            for topic_filter, message_type in self._subscriptions.filters().items()
+        ]
+        if wishes:
+            client.subscribe(wishes)
+        else:
+            self._online(client)
+
+    def _wish(
+        self, client: paho.Client, topic_filter: str, message_type: type[Message]
+    ) -> tuple[str, Any]:
+        qos = 0 if message_type.contract.retain else int(message_type.contract.qos)
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
+            return topic_filter, SubscribeOptions(qos=qos)
+        return topic_filter, qos
+
+    def _on_subscribe(
+        self, client: paho.Client, _: object, __: int, reasons: list[ReasonCode], ___: object
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._complain(f"{self._to.url} refused a subscription: {reason}")
+        if not self._connected:
+            self._online(client)
+
+    def _online(self, client: paho.Client) -> None:
+        self._client, self._connected = client, True
+        self._refused.clear()
+        logger.info("connected to the broker at %s", self._to.url)
+        client.publish(*self._availability("online"), qos=1, retain=True)
+        for topic, (payload, qos) in list(self._facts.items()):
+            client.publish(topic, payload, qos, retain=True)
+            if not payload:
+                del self._facts[topic]
+        self._subscriptions.connection(True)
+
+    def _on_disconnect(
+        self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object
+    ) -> None:
+        if reason.is_failure:
+            logger.debug("disconnected: %s", reason)
+        self._lost.set()
+
+    def _on_publish(
+        self, _: paho.Client, __: object, mid: int, reason: ReasonCode, ___: object
+    ) -> None:
+        answer = self._waiting.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(f"the broker refused it: {reason}" if reason.is_failure else None)
+        elif reason.is_failure:
+            self._complain(f"{self._to.url} refused what {self._client_id!r} published: {reason}")
+
+    def _on_message(self, client: paho.Client, _: object, message: paho.MQTTMessage) -> None:
+        delivery = self._subscriptions.receive(
+            message.topic, bytes(message.payload), retained=message.retain
+        )
+        if not self._durable:
+            if delivery is not None:
+                self._subscriptions.hand_out(delivery)
+            return
+
+        mid, qos = message.mid, message.qos
+
+        def acknowledge() -> None:
+            # An acknowledgement of an earlier connection would hit another packet's id.
+            if self._client is client or not self._connected:
+                client.ack(mid, qos)
+
+        if delivery is None:
+            acknowledge()
+        else:
+            self._subscriptions.hand_out(replace(delivery, acknowledge=acknowledge))
+
+    def _complain(self, what: str) -> None:
+        if what not in self._refused:
+            self._refused.add(what)
+            logger.warning("%s", what)
+
+    async def _farewell(self) -> None:
+        """A clean disconnect sends no will, so say it ourselves; wait 3 s at most."""
+        client = self._client
+        if client is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                info = client.publish(*self._availability("offline"), qos=1, retain=True)
+                # paho sets no asyncio.Event.
+                while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+                client.disconnect()
+                await self._lost.wait()
+        self._connected, self._client = False, None
+        with contextlib.suppress(OSError, ValueError):
+            client._sock_close()  # noqa: SLF001 - as above

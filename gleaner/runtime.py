@@ -1,0 +1,133 @@
+"""One way to be started, logged, kept healthy and stopped: the shell around every service."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
+    """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings)."""
+    parser = argparse.ArgumentParser(prog=f"gleaner {name}")
+    parser.add_argument("--config", type=Path, help="configuration file")
+    arguments = parser.parse_args()
+    try:
+        settings = load(settings_type, arguments.config)
+    except SettingsError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)  # noqa: T201 - before there is a log
+        sys.exit(EXIT_SETTINGS)
+    set_up_log(name, settings.log.level)
+    sys.exit(asyncio.run(_until_stopped(serve(settings))))
+
+
+def set_up_log(name: str, level: str) -> None:
+    """Log to standard error, one line per record, with the service's name."""
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s %(levelname)-7s {name}: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+
+async def _until_stopped(service: Awaitable[None]) -> int:
+    task = asyncio.ensure_future(service)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        logger.info("stopped")
+    except Fatal as error:
+        logger.error("%s", error)
+        return EXIT_FAILED
+    except BaseExceptionGroup as group:
+        fatal, bugs = group.split(Fatal)
+        if bugs is not None:
+            raise
+        for leaf in _leaves(fatal):
+            logger.error("%s", leaf)
+        return EXIT_FAILED
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions if group else ():
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+class Fatal(Exception):
+    """The service cannot go on; the text is for the operator and names the thing."""
+
+
+def connection(settings: BusSettings) -> Connection:
+    """Return how to reach the broker; raise Fatal if the password file cannot be read."""
+    password = settings.password
+    if settings.password_file is not None:
+        try:
+            password = settings.password_file.read_text().splitlines()[0]
+        except (OSError, IndexError) as error:
+            raise Fatal(f"bus.password_file {settings.password_file}: {error}") from error
+    return Connection(
+        url=settings.url,
+        user=settings.user,
+        password=password,
+        protocol=settings.protocol,
+        ca_file=_text(settings.ca_file),
+        certificate_file=_text(settings.certificate_file),
+        key_file=_text(settings.key_file),
+    )
+
+
+async def keep_healthy(directory: Path, name: str, bus: MqttBus) -> None:
+    """Touch `health/NAME` each second while the bus is there; `gleaner health` reads its age."""
+    path = directory / "health" / name
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        if bus.connected:
+            with contextlib.suppress(OSError):
+                path.touch()
+        await asyncio.sleep(1)
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file so that a reader, or a crash, sees the old or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _text(path: Any) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,38 @@
+"""How Gleaner is configured: one TOML file, overridden by `GLEANER_<SECTION>__<KEY>`.
+
+The sections stand here, because the file is shared; each service's own `settings.py` names those
+it reads. All mistakes are reported together, each by its key; a program then ends with status 2.
+"""
+
+from gleaner.settings.load import ServiceSettings, SettingsError, find_file, load
+from gleaner.settings.sections import (
+    BusSettings,
+    DatabaseSettings,
+    GpuSettings,
+    LogSettings,
+    NodeSettings,
+    PeopleSettings,
+    SchedulerSettings,
+    Section,
+    SimulatedSettings,
+    WebSettings,
+    WorkloadSettings,
+)
+
+__all__ = [
+    "BusSettings",
+    "DatabaseSettings",
+    "GpuSettings",
+    "LogSettings",
+    "NodeSettings",
+    "PeopleSettings",
+    "SchedulerSettings",
+    "Section",
+    "ServiceSettings",
+    "SettingsError",
+    "SimulatedSettings",
+    "WebSettings",
+    "WorkloadSettings",
+    "find_file",
+    "load",
+]

@@ -1,0 +1,1 @@
+"""The daemons: they know the bus and nothing of each other."""

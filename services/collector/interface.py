@@ -1,0 +1,175 @@
+"""The four things the collector reaches, each with a real and a simulated way to reach it.
+
+`Source` asks the driver, `Processes` the process table, `Terminals` the people, and `Notices`
+hears from the kernel before anybody asks. The simulated back end implements all four, so that a
+simulated node runs the very same pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from gleaner.bus.messages import GpuInventory, GpuReading, HostReading
+
+SourceName = Literal["nvml", "device-files", "simulated"]
+Kind = Literal["compute", "graphics", "mps"]
+NoticedBy = Literal["fanotify", "inotify", "check", "script"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverProcess:
+    """A process that the driver lists on a GPU."""
+
+    pid: int
+    kinds: frozenset[Kind]
+    memory_used_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSweep:
+    """What the driver said about one GPU in one sweep."""
+
+    gpu: str
+    processes: tuple[DriverProcess, ...] | None
+    """None: the driver did not answer, so nobody knows who is there."""
+    reading: GpuReading
+    lost: str | None = None
+    """The driver's words if it says that the GPU is gone."""
+    driver_asked: bool = True
+    """False without NVML: then only who holds the device is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One pass over all GPUs."""
+
+    gpus: tuple[GpuSweep, ...]
+    problem: str | None = None
+    """Why the driver cannot be asked at all (`"no answer within 3 s"`), or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What does not change while the driver stays."""
+
+    gpus: tuple[GpuInventory, ...]
+    driver_version: str | None
+    problem: str | None
+    limitations: tuple[str, ...]
+    devices: dict[str, Path]
+    """GPU to its device file; empty where there is none (simulated, MIG devices)."""
+
+
+class Source(Protocol):
+    """Asks about GPUs; never raises for what a driver does, never takes longer than its deadline."""
+
+    name: SourceName
+
+    async def hardware(self) -> Hardware: ...
+    async def sweep(self) -> Sweep: ...
+    async def host(self) -> HostReading: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Who a pid is, read once; pid and start ticks together are an identity."""
+
+    pid: int
+    started_ticks: int
+    started_at: datetime
+    parent_pid: int
+    user_id: int
+    user: str | None
+    program: str
+    """The program's file name if it can be read, else the kernel's name (15 bytes at most)."""
+    command: str
+    """For people to read, by `node.gpu.command_lines`."""
+    cgroup: str | None
+    """Path in cgroup v2, as in the last line of /proc/PID/cgroup."""
+    token: str | None
+    """`GLEANER_RUN_TOKEN` of its environment; None if there is none or it cannot be read."""
+
+
+class Processes(Protocol):
+    """The process table, and who holds which GPU device open (by device number)."""
+
+    sees_others: bool
+    """False when other users' open files are hidden from us."""
+
+    def identify(self, pid: int) -> Process | None:
+        """Return who a pid is, or None if it is gone."""
+        ...
+
+    def holds(self, pid: int) -> frozenset[str]:
+        """Return the GPUs whose device one process holds open right now."""
+        ...
+
+    def holders(self) -> dict[str, frozenset[int]]:
+        """Return GPU to pids that hold its device, as far as the passes and `holds` have seen.
+
+        Each pid named is looked at again, so the answer has no process that has let go.
+        """
+        ...
+
+    def scan(self, budget_seconds: float) -> None:
+        """Go on with the pass over all processes for this long; a pass is complete in 10 s."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """One terminal, console or seat that somebody is logged in at."""
+
+    where: str
+    """`pts/3`, `tty1`, `seat0`."""
+    user_id: int
+    user: str | None
+    idle_seconds: float | None
+    """Since the last input; None: cannot be told, which counts as active."""
+    path: Path | None = None
+    """The device to hear input from, if it has one."""
+
+
+class Terminals(Protocol):
+    """Who sits where."""
+
+    async def look(self) -> tuple[Terminal, ...]: ...
+    def problems(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """The kernel says that somebody opened a device, or that input was read from a terminal."""
+
+    path: Path
+    pid: int | None
+    """Who did it; None where only inotify is possible."""
+    noticed_ns: int
+    """CLOCK_MONOTONIC, taken when the event was read."""
+    by: NoticedBy
+
+
+class Notices(Protocol):
+    """Hears of opens (of GPU devices) and of reads (of terminals: input only, never output)."""
+
+    by: NoticedBy
+    """How, for `Inventory`; `check` when the kernel tells us nothing."""
+
+    def watch_opens(self, path: Path, handler: Callable[[Notice], None]) -> bool:
+        """Have a handler called for each open of a device; False if that is not possible."""
+        ...
+
+    def watch_reads(self, path: Path, handler: Callable[[Notice], None]) -> bool:
+        """Have a handler called for each read from a terminal; False if that is not possible."""
+        ...
+
+    def unwatch(self, path: Path) -> None:
+        """Stop; a path that is not watched, or gone, is fine."""
+        ...
+
+    def close(self) -> None: ...
