@@ -65,7 +65,7 @@ class Hardware:
 
 
 class Source(Protocol):
-    """Asks about GPUs; never raises for what a driver does, never takes longer than its deadline."""
+    """Asks about GPUs; never raises for what a driver does, never exceeds its deadline."""
 
     name: SourceName
 
