@@ -191,6 +191,11 @@ class NodeSettings(Section):
         description="While this file exists nothing runs here; any user of the node may touch it. "
         "Default: `pause/pause` in the data directory.",
     )
+    notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
+        "auto",
+        description="How opens and keys are noticed: `auto` takes the best the kernel allows; "
+        "`check` hears nothing and relies on the check each `gpu.check_seconds`.",
+    )
     gpu: GpuSettings = Field(GpuSettings(), description="")
     people: PeopleSettings = Field(PeopleSettings(), description="")
     simulated: SimulatedSettings = Field(SimulatedSettings(), description="")
