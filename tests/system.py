@@ -7,6 +7,7 @@ Device files are character devices with numbers that hardly anybody holds open (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -123,8 +124,10 @@ class System:
         scheduler: str = "gpu_idle_seconds = 0\nbackoff_seconds = 0.01",
         workloads: str | None = None,
         more: str = "",
+        up: bool = False,
     ) -> None:
         self.directory = directory
+        self.up = up
         directory.chmod(0o755)
         self.devices = make_devices(directory / "dev", gpus)
         self.told = directory / "told"
@@ -157,7 +160,7 @@ device_directory = "{directory}/dev"
 """
         )
         node_services = ("collector", "runner") if apart else ("node",)
-        self.names = (*services, *node_services)
+        self.names = ("up",) if up else (*services, *node_services)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.bus = MqttBus(Connection(url=self.broker.url), "test", "system")
         self.last: dict[str, Message] = {}
@@ -176,27 +179,30 @@ grace_seconds = 5
 """
 
     async def __aenter__(self) -> Self:
-        self.broker.start()
+        if not self.up:
+            self.broker.start()
         for kind in (GpuState, Inventory, People, Run, Blockers, Availability):
             self.bus.subscribe(kind, self._take)
         self._task = asyncio.create_task(self.bus.run())
-        await until(lambda: self.bus.connected)
         for name in self.names:
             self.start(name)
+        await until(lambda: self.bus.connected)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for name in reversed(self.names):
-            self.stop(name)
+            if self.processes[name].poll() is None:
+                self.stop(name)
         assert self._task
         self._task.cancel()
         await asyncio.wait([self._task])
         self.broker.stop()
 
     def start(self, name: str) -> None:
-        """Start one service as a child process."""
+        """Start one service, or `gleaner up`, as a child process."""
+        what = ["gleaner.cli", "up"] if name == "up" else [f"services.{name}"]
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}", "--config", str(self.configuration)],
+            [sys.executable, "-m", *what, "--config", str(self.configuration)],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             cwd=self.directory,
         )
@@ -205,7 +211,7 @@ grace_seconds = 5
         """End a service; return its exit status."""
         process = self.processes[name]
         process.send_signal(number)
-        return process.wait(20)
+        return process.wait(40)
 
     def _take(self, delivery: Delivery) -> None:
         if delivery.message is None:
@@ -247,6 +253,27 @@ grace_seconds = 5
             if name == run:
                 return int(at)
         return None
+
+
+def processes_with(text: str) -> dict[int, str]:
+    """Return pid to command line of all processes that have a text in theirs; zombies are gone."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if text in line and "\nState:\tZ" not in (entry / "status").read_text():
+                    found[int(entry.name)] = line
+    return found
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with; empty if it is gone."""
+    try:
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return {}
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def crowd(processes: int, files: int) -> list[subprocess.Popen[bytes]]:
