@@ -54,6 +54,8 @@ class Connection:
     """`mqtt://host:port` or `mqtts://host:port`."""
     user: str | None = None
     password: str | None = None
+    client_id: Literal["user", "own"] = "user"
+    """`own`: several connections share the account, so each makes up its client id."""
     protocol: str = "auto"
     """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
     ca_file: str | None = None
@@ -86,7 +88,7 @@ class MqttBus:
         self._service = service
         self._instance = instance
         self._durable = durable
-        self._client_id = connection.user or f"{service}-{instance}-{uuid.uuid4().hex[:8]}"
+        self._client_id = self._make_client_id()
         self._subscriptions = Subscriptions()
         self._facts: dict[str, tuple[bytes, int]] = {}
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
@@ -205,6 +207,13 @@ class MqttBus:
             if not self._connected and asyncio.get_running_loop().time() > connecting_until:
                 self._complain(f"{self._to.url}: no answer within {ANSWER_SECONDS:g} s")
                 self._lost.set()
+
+    def _make_client_id(self) -> str:
+        if self._to.user and self._to.client_id == "user":
+            return self._to.user
+        # The broker finds a kept session by this, so that one has to stay the same.
+        suffix = "" if self._durable else f"-{uuid.uuid4().hex[:8]}"
+        return f"{self._service}-{self._instance}{suffix}"
 
     def _make_client(self) -> paho.Client:
         version = MQTTProtocolVersion.MQTTv5

@@ -76,10 +76,15 @@ class BusSettings(Section):
         "`gleaner up` starts a broker there if none answers.",
     )
     user: str | None = Field(
-        None, description="User name; it is the client id too, so that nobody can pose as another."
+        None, description="User name; the client id too, so that nobody can throw another off."
     )
     password: str | None = Field(None, description="Better in `password_file`.")
     password_file: Path | None = Field(None, description="A file whose first line is the password.")
+    client_id: Literal["user", "own"] = Field(
+        "user",
+        description="`user`: the user name is the client id. `own`: each connection makes up one, "
+        "where several share an account.",
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; `auto` tries 5 first."
     )
