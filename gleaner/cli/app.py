@@ -339,7 +339,7 @@ def version() -> None:
 def _service(name: str, text: str) -> None:
     """Put a service into the list of commands; the program replaces itself before it gets here."""
 
-    def show() -> None:
+    def show(config: Config = None) -> None:  # noqa: ARG001
         raise Failed(f"`gleaner {name}` takes its options after its name", code=EXIT_USAGE)
 
     show.__doc__ = text
