@@ -395,5 +395,3 @@ def a_world(
         setattr(world, name, value)
     world.start()
     return world
-
-
