@@ -200,7 +200,7 @@ class NodeView:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all its facts were cleared: somebody removed the node."""
+        """Whether all its own facts were cleared: somebody removed the node."""
         return not (
             self.inventory
             or self.states
@@ -208,7 +208,6 @@ class NodeView:
             or self.telemetry
             or self.catalogue
             or self.runner
-            or self.blockers
             or self.runs
         )
 

@@ -78,16 +78,24 @@ class MqttBus:
     """One connection to a broker that is made again whenever it is lost; see `Bus`.
 
     `durable` is for who must not miss a message while away (the recorder): the broker keeps the
-    session, and a message counts as received when `Delivery.acknowledge` was called.
+    session, and a message counts as received when `Delivery.acknowledge` was called. `announces`
+    is off for who merely passes by (the command line): its coming and going is nobody's fact.
     """
 
     def __init__(
-        self, connection: Connection, service: str, instance: str, *, durable: bool = False
+        self,
+        connection: Connection,
+        service: str,
+        instance: str,
+        *,
+        durable: bool = False,
+        announces: bool = True,
     ) -> None:
         self._to = connection
         self._service = service
         self._instance = instance
         self._durable = durable
+        self._announces = announces
         self._client_id = self._make_client_id()
         self._subscriptions = Subscriptions()
         self._facts: dict[str, tuple[bytes, int]] = {}
@@ -239,7 +247,8 @@ class MqttBus:
                 keyfile=self._to.key_file,
                 cert_reqs=ssl.CERT_REQUIRED,
             )
-        client.will_set(*self._availability("offline"), qos=1, retain=True)
+        if self._announces:
+            client.will_set(*self._availability("offline"), qos=1, retain=True)
         loop = asyncio.get_running_loop()
 
         def opened(_: paho.Client, __: object, sock: Any) -> None:
@@ -348,7 +357,8 @@ class MqttBus:
         self._client, self._connected = client, True
         self._refused.clear()
         logger.info("connected to the broker at %s", self._to.url)
-        client.publish(*self._availability("online"), qos=1, retain=True)
+        if self._announces:
+            client.publish(*self._availability("online"), qos=1, retain=True)
         for topic, (payload, qos) in list(self._facts.items()):
             client.publish(topic, payload, qos, retain=True)
             if not payload:
@@ -404,10 +414,11 @@ class MqttBus:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                info = client.publish(*self._availability("offline"), qos=1, retain=True)
-                # paho sets no asyncio.Event.
-                while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+                if self._announces:
+                    info = client.publish(*self._availability("offline"), qos=1, retain=True)
+                    # paho sets no asyncio.Event.
+                    while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
                 client.disconnect()
                 await self._lost.wait()
         self._connected, self._client = False, None
