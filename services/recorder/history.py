@@ -27,6 +27,9 @@ ANSWER_BYTES = MAX_PAYLOAD_BYTES * 3 // 4
 """A page ends before it is too large for the bus; the cursor goes on from there."""
 
 
+_NO_CURSOR = "the cursor is not one of this recorder's"
+
+
 class BadQuestion(ValueError):
     """A query that cannot be answered; the text says why."""
 
@@ -125,14 +128,13 @@ def _beyond(subject: _Subject, cursor: str) -> Any:
     """Return the condition for rows after those of the page that gave a cursor."""
     try:
         number, *rest = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        key = [from_microseconds(number), *rest]
-        fits = [
-            type(value) is column.type.python_type
-            for value, column in zip(key, subject.order, strict=True)
-        ]
+        at = from_microseconds(number)
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
-        raise BadQuestion("the cursor is not one of this recorder's") from error
-    if not all(fits) or any(isinstance(one, int) and abs(one) >= 2**63 for one in key):
-        raise BadQuestion("the cursor is not one of this recorder's")
+        raise BadQuestion(_NO_CURSOR) from error
+    expected = [column.type.python_type for column in subject.order[1:]]
+    is_too_large = any(isinstance(value, int) and abs(value) >= 2**63 for value in rest)
+    if [type(value) for value in rest] != expected or is_too_large:
+        raise BadQuestion(_NO_CURSOR)
+    key = (at, *rest)
     values = (literal(value, column.type) for value, column in zip(key, subject.order, strict=True))
     return tuple_(*subject.order) < tuple_(*values)
