@@ -290,8 +290,24 @@ class DatabaseSettings(Section):
 
     url: str | None = Field(
         None,
-        description="`sqlite:///path`. Default: `recorder/gleaner.sqlite` in the data directory.",
+        description="`sqlite:///path` (four slashes for an absolute one) or "
+        "`postgresql://user:password@host/name`. "
+        "Default: `recorder/gleaner.sqlite` in the data directory.",
     )
+    sample_days: Annotated[float, Field(gt=0, le=3660)] = Field(
+        2, description="How long each single sample of a GPU is kept."
+    )
+    event_days: Annotated[float, Field(gt=0, le=36600)] = Field(
+        731, description="How long events and runs are kept."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_database_url(cls, url: str | None) -> str | None:
+        known = ("sqlite:///", "postgresql://")
+        if url is not None and not (url.startswith(known) and url not in known):
+            raise ValueError("expected sqlite:///path or postgresql://user@host/name")
+        return url
 
 
 class WebSettings(Section):
