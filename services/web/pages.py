@@ -17,6 +17,10 @@ from services.web.view import Node, Snapshot
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
+CARDS_MAX = 40
+"""With more nodes the page is the grid alone; each node has a page of its own."""
+DENSE_GPUS = 96
+"""With more GPUs tiles are small."""
 STATE_TEXT = {"unheard": "not heard"}
 STATE_SYMBOL = {"unheard": "unknown"}
 
@@ -57,11 +61,14 @@ class Pages:
         answer: Any = None,
     ) -> str:
         """Return the page of the fleet, or of one node."""
+        nodes = [node for node in snapshot.nodes if only in (None, node.node)]
         return self._environment.get_template("page.html").render(
             at=snapshot.at,
             now=snapshot.at,
             overview=snapshot.overview,
-            nodes=[node for node in snapshot.nodes if only in (None, node.node)],
+            nodes=nodes,
+            has_cards=len(nodes) <= CARDS_MAX,
+            is_dense=snapshot.overview.gpus > DENSE_GPUS,
             names={node.node: node.name for node in snapshot.nodes},
             root=root,
             controls=controls,

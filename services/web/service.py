@@ -38,7 +38,7 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(bus.run(), name="bus")
             tasks.create_task(keep_healthy(settings.node.data_directory, "web", bus), name="health")
             tasks.create_task(live.run(), name="live")
-            tasks.create_task(_serve_http(make_server(app), listener, live), name="http")
+            tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 
 def make_rules(settings: WebSettings) -> Rules:
@@ -98,7 +98,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve_http(server: uvicorn.Server, listener: socket.socket, live: Live) -> None:
+async def serve_http(server: uvicorn.Server, listener: socket.socket, live: Live) -> None:
+    """Serve until cancelled; then end the streams, so that nobody has to wait for them."""
     serving = asyncio.create_task(server.serve([listener]), name="uvicorn")
     try:
         await asyncio.shield(serving)
