@@ -84,7 +84,7 @@ async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
 
     from gleaner.cli import status as view
 
-    async with view.watched_fleet(settings) as (fleet, _):
+    async with view.watched_fleet(settings) as fleet:
         if as_json:
             while True:
                 print(json.dumps(view.as_json(view.now_of(fleet)), indent=None if watch else 2))
@@ -120,7 +120,7 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
     from gleaner.cli import status as view
     from gleaner.cli import why as reasons
 
-    async with view.watched_fleet(settings) as (fleet, _):
+    async with view.watched_fleet(settings) as fleet:
         try:
             answers = reasons.why(view.now_of(fleet), target)
         except reasons.NotFound as error:
@@ -227,21 +227,14 @@ def _ask(
     reason: str = "",
     seconds: float | None = None,
 ) -> None:
-    from gleaner.cli.ask import ask_scheduler
-    from gleaner.cli.connect import connected, user_name
+    from gleaner.cli.connect import connected
 
     settings = _load(config)
 
     async def ask() -> None:
-        async with connected(settings) as bus:
-            answer = await ask_scheduler(
-                bus,
-                kind,
-                by=user_name(),
-                node=node,
-                entry=workload,
-                reason=reason,
-                duration_seconds=seconds,
+        async with connected(settings) as client:
+            answer = await client.request(
+                kind, node=node, entry=workload, reason=reason, duration_seconds=seconds
             )
         if not answer.ok:
             raise Failed(answer.text)
@@ -365,11 +358,16 @@ def _load(config: Path | None) -> Settings:
 
 
 def _wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
+    from gleaner.client import RequestFailed
     from gleaner.runtime import Fatal
 
     logging.basicConfig(level=logging.WARNING, format="gleaner: %(message)s", stream=sys.stderr)
     try:
         return asyncio.run(doing)
+    except RequestFailed as error:
+        # A refusal is mostly for want of an account.
+        hint = "; see [bus] user and password_file" if "Not authorized" in str(error) else ""
+        raise Failed(f"{error}{hint}") from error
     except Fatal as error:
         raise Failed(str(error)) from error
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import logging
-import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-from gleaner.bus.message import safe_level
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, is_answered
 from gleaner.cli.endpoint import find_endpoint
 from gleaner.cli.settings import Settings
+from gleaner.client import Client
 from gleaner.runtime import Fatal, connection
 
 CONNECT_SECONDS = 5.0
@@ -41,14 +39,11 @@ def where(settings: Settings) -> Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(
-    settings: Settings, prepare: Callable[[MqttBus], None] | None = None
-) -> AsyncIterator[MqttBus]:
-    """Connect, with the subscriptions that `prepare` makes; raise Fatal if that fails."""
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """Connect; raise Fatal, with the reason, if that fails."""
     to = where(settings)
-    host, port = to.address
     try:
-        socket.create_connection((host, port), CONNECT_SECONDS).close()
+        socket.create_connection(to.address, CONNECT_SECONDS).close()
     except OSError as error:
         raise Fatal(
             f"no broker at {to.url}: {error.strerror or error}; "
@@ -58,27 +53,14 @@ async def connected(
     log = logging.getLogger("gleaner.bus")
     log.addHandler(words)
     log.propagate = False
-    bus = MqttBus(to, "cli", f"{safe_level(user_name())}-{os.getpid()}")
-    if prepare is not None:
-        prepare(bus)
-    running = asyncio.create_task(bus.run(), name="bus")
     try:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CONNECT_SECONDS
-        while not bus.connected:
-            if words.text or loop.time() > deadline:
-                raise Fatal(words.text or f"{to.url}: no answer within {CONNECT_SECONDS:g} s")
-            await asyncio.sleep(0.01)
-        yield bus
+        async with Client(to, "cli") as client:
+            deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+            while not client.bus.connected:
+                if words.text or asyncio.get_running_loop().time() > deadline:
+                    raise Fatal(words.text or f"{to.url}: no answer within {CONNECT_SECONDS:g} s")
+                await asyncio.sleep(0.01)
+            yield client
     finally:
-        running.cancel()
-        await asyncio.wait([running])
         log.removeHandler(words)
-
-
-def user_name() -> str:
-    """Return who asks; a user id without a name is its number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+        log.propagate = True

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Event, EventKind
-from gleaner.cli.ask import ask_recorder
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
-from gleaner.runtime import Fatal
 
 Row = Mapping[str, Any]
 
 
 async def history(settings: Settings, *, node: str | None, limit: int) -> list[Row]:
-    """Return the last events, oldest first, as the recorder has them."""
-    async with connected(settings) as bus:
-        rows: list[Row] = []
-        cursor: str | None = None
-        while len(rows) < limit:
-            wanted = min(1000, limit - len(rows))
-            answer = await ask_recorder(bus, node=node, limit=wanted, cursor=cursor)
-            if answer.error:
-                raise Fatal(f"the recorder says: {answer.error}")
-            rows += answer.rows
-            cursor = answer.cursor
-            if cursor is None or not answer.rows:
+    """Return the last events, oldest first, as the recorder has them; without the samples."""
+    rows: list[Row] = []
+    async with (
+        connected(settings) as client,
+        aclosing(client.history(what="events", node=node)) as found,
+    ):
+        async for row in found:
+            if row.get("kind") != EventKind.SAMPLES:
+                rows.append(row)
+            if len(rows) == limit:
                 break
-        return [row for row in reversed(rows) if row.get("kind") != EventKind.SAMPLES]
+    return rows[::-1]
 
 
 async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], None]) -> None:
@@ -46,7 +43,8 @@ async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], N
             say(event.model_dump(mode="json"))
 
     levels = {"node": node} if node else {}
-    async with connected(settings, lambda bus: bus.subscribe(Event, take, **levels)):
+    async with connected(settings) as client:
+        client.bus.subscribe(Event, take, **levels)
         await asyncio.Event().wait()
 
 

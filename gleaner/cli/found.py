@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -45,7 +44,7 @@ class _Node:
 
 async def say_found(reader: Connection, node_ids: tuple[str, ...]) -> None:
     """Listen until each node has said what it is, and pass it on."""
-    bus = MqttBus(reader, "cli", f"up-{os.getpid()}")
+    bus = MqttBus(reader, "cli", "up", announces=False)
     now = datetime.now(UTC)
     nodes = {node: _Node(since=now) for node in node_ids}
     for name, node in nodes.items():

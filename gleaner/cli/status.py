@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from gleaner.bus.messages import GpuCondition
-from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import duration, gibibytes, percent
@@ -36,10 +35,11 @@ _COLOURS = {
 
 
 @asynccontextmanager
-async def watched_fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, MqttBus]]:
-    """Connect and listen until every node has been heard, or long enough."""
+async def watched_fleet(settings: Settings) -> AsyncIterator[Fleet]:
+    """Connect and listen until every node has been heard, or long enough; then go on listening."""
     fleet = Fleet()
-    async with connected(settings, lambda bus: follow(bus, fleet)) as bus:
+    async with connected(settings) as client:
+        follow(client.bus, fleet)
         # Retained facts come at once, but nothing says which of them is the last.
         await asyncio.sleep(SETTLE_SECONDS)
         deadline = asyncio.get_running_loop().time() + HEARD_SECONDS
@@ -48,7 +48,7 @@ async def watched_fleet(settings: Settings) -> AsyncIterator[tuple[Fleet, MqttBu
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.02)
-        yield fleet, bus
+        yield fleet
 
 
 def _is_anybody_unheard(fleet: Fleet) -> bool:
