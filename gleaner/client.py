@@ -18,7 +18,7 @@ import getpass
 import re
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
@@ -123,7 +123,7 @@ class Client:
         until: datetime | None = None,
         limit: int | None = None,
         timeout: float = ANSWER_SECONDS,
-    ) -> AsyncIterator[dict[str, JsonValue]]:
+    ) -> AsyncGenerator[dict[str, JsonValue], None]:
         """Yield recorded rows, newest first, page by page; at most `limit`.
 
         Raise RequestFailed if the recorder could not be asked, said nothing or refused.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ async def up(settings: Settings, config: Path | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _set_next, stopping, hurry)
+    # The services say it when the broker is lost, each for itself.
+    logging.getLogger("gleaner.bus").setLevel(logging.ERROR)
     with _alone(settings.node.data_directory):
         system = prepare(settings, config)
         try:
