@@ -33,7 +33,8 @@ def decode(topic: str, payload: bytes) -> Message:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise DecodeError(f"{topic}: {len(payload)} bytes are more than {MAX_PAYLOAD_BYTES}")
     try:
-        body = from_json(payload)
+        # NaN is no JSON, and a reading that is none is None.
+        body = from_json(payload, allow_inf_nan=False)
     except ValueError as error:
         raise DecodeError(f"{topic}: not JSON: {error}") from error
     if not isinstance(body, dict):

@@ -76,10 +76,15 @@ class BusSettings(Section):
         "`gleaner up` starts a broker there if none answers.",
     )
     user: str | None = Field(
-        None, description="User name; it is the client id too, so that nobody can pose as another."
+        None, description="User name; the client id too, so that nobody can throw another off."
     )
     password: str | None = Field(None, description="Better in `password_file`.")
     password_file: Path | None = Field(None, description="A file whose first line is the password.")
+    client_id: Literal["user", "own"] = Field(
+        "user",
+        description="`user`: the user name is the client id. `own`: each connection makes up one, "
+        "where several share an account.",
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; `auto` tries 5 first."
     )
@@ -290,8 +295,24 @@ class DatabaseSettings(Section):
 
     url: str | None = Field(
         None,
-        description="`sqlite:///path`. Default: `recorder/gleaner.sqlite` in the data directory.",
+        description="`sqlite:///path` (four slashes for an absolute one) or "
+        "`postgresql://user:password@host/name`. "
+        "Default: `recorder/gleaner.sqlite` in the data directory.",
     )
+    sample_days: Annotated[float, Field(gt=0, le=3660)] = Field(
+        2, description="How long each single sample of a GPU is kept."
+    )
+    event_days: Annotated[float, Field(gt=0, le=36600)] = Field(
+        731, description="How long events and runs are kept."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_database_url(cls, url: str | None) -> str | None:
+        known = ("sqlite:///", "postgresql://")
+        if url is not None and not (url.startswith(known) and url not in known):
+            raise ValueError("expected sqlite:///path or postgresql://user@host/name")
+        return url
 
 
 class WebSettings(Section):

@@ -202,3 +202,21 @@ async def test_a_subscription_made_online_gets_the_retained_facts(make: Make) ->
         await until(lambda: bool(heard))
         assert heard[0].message == a_runner()
     await one.stop()
+
+
+@pytest.mark.broker
+async def test_who_merely_passes_by_leaves_nothing_at_the_broker(mosquitto: Mosquitto) -> None:
+    mosquitto.forget()
+    watching, heard = MqttClient(mosquitto.url, "watching", "auto"), list[Delivery]()
+    watching.bus.subscribe(Availability, heard.append)
+    await watching.start()
+    await until(lambda: bool(heard))
+
+    passing = MqttClient(mosquitto.url, "passing", "auto")
+    passing.bus = MqttBus(Connection(url=mosquitto.url), "test", "passing", announces=False)
+    await passing.start()
+    assert await passing.bus.deliver(a_beat()) is None
+    await passing.stop()
+
+    assert [delivery.levels["instance"] for delivery in heard] == ["watching"]
+    await watching.stop()
