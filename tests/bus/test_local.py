@@ -232,7 +232,7 @@ async def test_dropped_events_are_an_event(caplog: pytest.LogCaptureFixture) -> 
 
     assert "overflow" in kinds
     assert "were dropped" in caplog.text
-    assert [record.levelno for record in caplog.records][0] == logging.ERROR
+    assert next(record.levelno for record in caplog.records) == logging.ERROR
 
 
 async def test_a_refusal_is_said_once_and_the_events_wait(
