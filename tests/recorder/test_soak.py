@@ -50,21 +50,10 @@ class RecorderProcess:
 
 @contextmanager
 def nodes(url: str, directory: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    children = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.recorder.node_child",
-                url,
-                str(directory),
-                node,
-                str(EVENTS),
-                str(SECONDS),
-            ]
-        )
-        for node in NODES
-    ]
+    what = (url, str(directory))
+    how_many = (str(EVENTS), str(SECONDS))
+    command = (sys.executable, "-m", "tests.recorder.node_child")
+    children = [subprocess.Popen([*command, *what, node, *how_many]) for node in NODES]
     try:
         yield children
     finally:
