@@ -42,6 +42,7 @@ OVERHEAD_BYTES = 200
 """What an event costs beside its body, in memory and on disk."""
 BATCH = 500
 RETRY_SECONDS = 1.0
+LOCKED_SECONDS = 0.5
 LAYOUT = 1
 
 _SCHEMA = """
@@ -203,7 +204,7 @@ class Outbox:
 
     def _load(self, path: Path) -> _Streams:
         # Used by the thread once it runs, by its opener before; never by both.
-        database = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
+        database = sqlite3.connect(path, timeout=LOCKED_SECONDS, check_same_thread=False)
         try:
             # Exclusive: a second process with this file would mix up its numbers.
             database.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -228,9 +229,11 @@ class Outbox:
         layout = database.execute("PRAGMA user_version").fetchone()[0]
         if layout not in (0, LAYOUT):
             raise _Unusable(f"written by another version of Gleaner (layout {layout})")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version={LAYOUT}")
+        if layout == 0:
+            # Nothing is written otherwise: on a full disk, what is there can still be read.
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version={LAYOUT}")
         machine = _machine()
         row = database.execute("SELECT machine FROM origin").fetchone()
         if row is None:
