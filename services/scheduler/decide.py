@@ -22,7 +22,7 @@ from gleaner.settings import SchedulerSettings
 from services.scheduler import crashes, explain
 from services.scheduler.idleness import idle_seconds, is_paused, pause_blocker
 from services.scheduler.placement import Scene, place
-from services.scheduler.state import LEAVING, Decision, Node, Said, State, Superseded
+from services.scheduler.state import LEAVING, Decision, Forgotten, Node, Said, State, Superseded
 
 COUNT_INTERVAL = timedelta(seconds=0.9)
 UNHEARD_SECONDS = 60.0
@@ -35,13 +35,15 @@ def decide(state: State, policy: SchedulerSettings) -> tuple[State, list[Said]]:
         return state, [Superseded(text=state.rival)]
     if not state.is_settled:
         return state, []
-    said: list[Said] = []
-    if state.touched:
+    said: list[Said] = [Forgotten(node=name) for name in sorted(state.forgotten)]
+    if state.touched or said:
         nodes = dict(state.nodes)
         for name in sorted(state.touched & nodes.keys()):
             state, nodes[name], news = _decide_node(state, nodes[name], policy)
             said += news
-        state = replace(state, nodes=MappingProxyType(nodes), touched=frozenset())
+        state = replace(
+            state, nodes=MappingProxyType(nodes), touched=frozenset(), forgotten=frozenset()
+        )
     state, fleet = _with_fleet(state)
     return state, [*said, *fleet]
 

@@ -129,8 +129,13 @@ def _heard(state: State, delivery: Delivery) -> State:
     if isinstance(message, RunnerState) and message.term is not None:
         why = f"{name} obeys another scheduler, of term {message.term}"
         state = _heard_term(state, message.term, why)
-    if _is_empty(after):
-        return replace(state, nodes=put(state.nodes, name, None), touched=state.touched - {name})
+    if message is None and _is_empty(after):
+        return replace(
+            state,
+            nodes=put(state.nodes, name, None),
+            touched=state.touched - {name},
+            forgotten=state.forgotten | {name},
+        )
     # Beats only carry a node on; a decision is due when they begin, or by the clock when they end.
     is_news = kind is not Beat or before.live_since is None
     return replace(
@@ -275,6 +280,7 @@ def _without_facts(node: Node) -> Node:
 
 
 def _is_empty(node: Node) -> bool:
+    """Whether nothing is left that the node said: somebody removed it."""
     return not (
         node.inventory
         or node.catalogue
@@ -283,9 +289,6 @@ def _is_empty(node: Node) -> bool:
         or node.gpus
         or node.runs
         or node.connections
-        or node.beat
-        or node.grants
-        or node.taken_over
     )
 
 

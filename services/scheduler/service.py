@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import BeatBody, Desired, DesiredBody, Request, SchedulerBeat
+from gleaner.bus.messages import BeatBody, Blockers, Desired, DesiredBody, Request, SchedulerBeat
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.signature import SignatureRefused, Signer, Verifier, load_or_make_key
 from gleaner.runtime import Fatal, connection, keep_healthy
@@ -25,6 +25,7 @@ from services.scheduler.state import (
     Decision,
     Disconnected,
     Event,
+    Forgotten,
     Heard,
     HeardRival,
     HeardWish,
@@ -160,6 +161,9 @@ class Scheduler:
                 self._bus.publish(Desired(node=said.node, **self._signer.sign(said)))
             case Decision():
                 logger.info("%s: %s", said.node, said.text)
+            case Forgotten():
+                self._bus.clear(Blockers, node=said.node)
+                self._bus.clear(Desired, node=said.node)
             case Superseded():
                 raise Fatal(f"{said.text}: two schedulers must not run, so this one stops")
             case _:

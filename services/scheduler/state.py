@@ -197,6 +197,8 @@ class State:
     nodes: Mapping[str, Node] = field(default_factory=nothing)
     touched: frozenset[str] = frozenset()
     """Nodes to decide for anew."""
+    forgotten: frozenset[str] = frozenset()
+    """Nodes that were removed: what we said of them goes too."""
     crashes: Mapping[Place, Crash] = field(default_factory=lambda: MappingProxyType({}))
     pauses: tuple[Pause, ...] = ()
     drains: tuple[Drain, ...] = ()
@@ -265,13 +267,20 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """A node was removed: our facts about it are to be cleared."""
+
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Superseded:
     """Another scheduler speaks with a higher term: this one must stop."""
 
     text: str
 
 
-Said = DesiredBody | Blockers | SchedulerState | Response | Decision | Superseded
+Said = DesiredBody | Blockers | SchedulerState | Response | Decision | Forgotten | Superseded
 """What a step may say; the shell signs, publishes and logs it."""
 
 LEAVING = frozenset({RunState.STOPPING, RunState.KILLING, RunState.CLEARING})

@@ -144,10 +144,10 @@ class World:
         self.facts()
         self.tick(2)
 
-    def restart(self) -> None:
+    def restart(self, **kept: object) -> None:
         """End the scheduler and start it anew with what it kept; the node goes on."""
         last = self.wishes[-1] if self.wishes else None
-        self.memory = memory_of(self.state)
+        self.memory = memory_of(self.state).model_copy(update=kept)
         self.state = remembered(self.memory, self.now)
         self.said = []
         self.happen(Connected(at=self.now))
