@@ -174,7 +174,7 @@ class Notices(Protocol):
     by: NoticedBy
     """How it hears of opens, for `Inventory`; `check` when the kernel tells us nothing."""
     reads_by: NoticedBy
-    """How it hears of reads: before Linux 6.6 fanotify does not reach pseudo-terminals."""
+    """How it hears of reads: before Linux 6.7 fanotify does not reach pseudo-terminals."""
 
     def watch_opens(self, path: Path, handler: Callable[[Notice], None]) -> bool:
         """Have a handler called for each open of a device; False if that is not possible."""
