@@ -30,7 +30,7 @@ def open_notices() -> Notices:
 class FirstThatCan:
     """Several notices as one: each path is watched by the first of them that can.
 
-    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.6.
+    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.7.
     """
 
     def __init__(self, *ways: Notices) -> None:

@@ -108,6 +108,22 @@ async def test_what_we_open_ourselves_is_not_told(tmp_path: Path) -> None:
     notices.close()
 
 
+async def test_without_root_opens_are_told_but_not_by_whom(device: Path) -> None:
+    os.seteuid(65534)
+    try:
+        notices = Fanotify()
+    finally:
+        os.seteuid(0)
+    heard: list[Notice] = []
+    assert notices.watch_opens(device, heard.append)
+
+    opens(device)
+
+    await until(lambda: bool(heard))
+    assert heard[0].pid is None
+    notices.close()
+
+
 async def test_a_key_read_by_a_shell_is_told(notices: Notices) -> None:
     heard: list[Notice] = []
     with PseudoTerminal() as terminal:
