@@ -96,8 +96,11 @@ class ProcfsProcesses:
             and (known[2].started_ticks, known[2].parent_pid) == (ticks, parent)
         ):
             return known[2]
-        process = self._read_identity(pid, name, parent, ticks)
-        if process is not None:
+        try:
+            process, is_complete = self._read_identity(pid, name, parent, ticks)
+        except OSError:
+            return None
+        if is_complete:
             if len(self._identities) > 1000:
                 self._identities.clear()
             self._identities[pid] = (now, name, process)
@@ -158,16 +161,14 @@ class ProcfsProcesses:
             return path != "/dev/null" and not path.startswith("/dev/pts/")
         return path.startswith("/") and path.rpartition("/")[2] in self._names
 
-    def _read_identity(self, pid: int, name: str, parent: int, ticks: int) -> Process | None:
-        try:
-            status = _read(f"/proc/{pid}/status")
-            cgroup = _cgroup(_read(f"/proc/{pid}/cgroup"))
-            words = _words(pid)
-        except OSError:
-            return None
+    def _read_identity(self, pid: int, name: str, parent: int, ticks: int) -> tuple[Process, bool]:
+        """Return who it is, and whether that is all: in the midst of exec there are no words."""
+        status = _read(f"/proc/{pid}/status")
+        cgroup = _cgroup(_read(f"/proc/{pid}/cgroup"))
+        words = _words(pid)
         user_id = int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
         program = _program(pid, name, words)
-        return Process(
+        process = Process(
             pid=pid,
             started_ticks=ticks,
             started_at=datetime.fromtimestamp(self._booted + ticks / self._ticks, UTC),
@@ -179,6 +180,7 @@ class ProcfsProcesses:
             cgroup=cgroup,
             token=_token(pid),
         )
+        return process, words != [""]
 
 
 def can_see_others() -> bool:
