@@ -23,7 +23,7 @@ _CLASS_NOTIF_CLOEXEC_NONBLOCK_FID = 0x0 | 0x1 | 0x2 | 0x200
 _MARK_ADD, _MARK_REMOVE = 0x1, 0x2
 _ACCESS, _OPEN, _OVERFLOW = 0x1, 0x20, 0x4000
 _AT_CWD = -100
-_AT_HANDLE_FID = 0x200
+_AT_HANDLE_FID, _AT_SYMLINK_FOLLOW = 0x200, 0x400
 _FILE_ID = 1
 _MAX_HANDLE = 128
 _BUFFER_BYTES = 64 * 1024
@@ -109,10 +109,10 @@ class Fanotify:
 
     def _watch(self, path: Path, mask: int, handler: Handler) -> bool:
         try:
+            key = _key(path)
             # Always marked anew: a terminal whose number is used again has the same handle as the
             # one before, but an inode without our mark.
             self._mark(_MARK_ADD, mask, path)
-            key = _key(path)
         except OSError:
             self.unwatch(path)
             return False
@@ -160,11 +160,11 @@ def _key(path: Path) -> _Key:
     handle, mount = _Handle(bytes=_MAX_HANDLE), ctypes.c_int()
     arguments = (_AT_CWD, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount))
     try:
-        _checked(_libc.name_to_handle_at(*arguments, _AT_HANDLE_FID))
+        _checked(_libc.name_to_handle_at(*arguments, _AT_SYMLINK_FOLLOW | _AT_HANDLE_FID))
     except OSError:
         # Before Linux 6.5 only handles that can be opened are given, and only without the flag.
         handle.bytes = _MAX_HANDLE
-        _checked(_libc.name_to_handle_at(*arguments, 0))
+        _checked(_libc.name_to_handle_at(*arguments, _AT_SYMLINK_FOLLOW))
     # Python joins the two halves of f_fsid into the number that the kernel reports.
     return (os.statvfs(path).f_fsid, handle.type, bytes(handle.handle[: handle.bytes]))
 

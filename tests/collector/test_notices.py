@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ NAMES_THE_PROCESS = ("fanotify", "chosen")
 
 
 @pytest.fixture(params=WAYS)
-async def notices(request: pytest.FixtureRequest) -> Iterator[Notices]:
+async def notices(request: pytest.FixtureRequest) -> AsyncIterator[Notices]:
     made = WAYS[request.param]()
     yield made
     made.close()
@@ -74,6 +74,17 @@ async def test_an_open_by_somebody_is_told(notices: Notices, device: Path) -> No
     assert heard[0].by == notices.by
     assert before < heard[0].noticed_ns < time.monotonic_ns()
     assert heard[0].pid == (pid if notices.by == "fanotify" else None)
+
+
+async def test_a_device_that_is_reached_by_a_link_is_heard(notices: Notices, device: Path) -> None:
+    heard, link = list[Notice](), device.with_name("link")
+    link.symlink_to(device)
+    assert notices.watch_opens(link, heard.append)
+
+    opens(device)
+
+    await until(lambda: bool(heard))
+    assert heard[0].path == link
 
 
 async def test_two_who_open_at_the_same_time_are_both_named(tmp_path: Path) -> None:
