@@ -117,9 +117,7 @@ class Site:
         if request.kind.value in ("pause", "resume"):
             example = Example(now)
             paused = example.paused(request.reason, request.node)
-            self._fleet.publish(
-                paused if is_pause else paused.model_copy(update={"pauses": ()})
-            )
+            self._fleet.publish(paused if is_pause else paused.model_copy(update={"pauses": ()}))
         where = request.node or "the fleet"
         self._fleet.publish(
             Response(
