@@ -218,9 +218,9 @@ function indices(node: Node, gpus: string[]): string {
 function runs(where: Where, node: Node): Part {
   return html`<section class="panel"><h3>Runs</h3>
     ${node.runs.length
-      ? html`<table role="table">${heads("Workload", "GPU", "State", "PID", "Left within")}
+      ? html`<table role="table" class="runs">${heads("Workload", "GPU", "State", "PID", "Left within")}
           <tbody role="rowgroup">${node.runs.map(
-            (run) => html`<tr role="row"><th role="rowheader" scope="row">${run.entry}</th><td role="cell">${indices(node, run.gpus)}</td><td role="cell"><span>${run.state}</span> <span class="quiet">${since(run.started_at)}</span>${run.state === "running" ? nothing : html`<span class="reason">${run.reason}</span>`}</td><td role="cell" class="number">${run.pid ?? "–"}</td><td role="cell" class="number">${milliseconds(run.stages?.noticed_to_clear)}</td></tr>`,
+            (run) => html`<tr role="row"><th role="rowheader" scope="row">${run.entry}</th><td role="cell" data-label="GPU">${indices(node, run.gpus)}</td><td role="cell" data-label="State"><span>${run.state}</span> <span class="quiet">${since(run.started_at)}</span>${run.state === "running" ? nothing : html`<span class="reason">${run.cause ?? run.reason}</span>`}</td><td role="cell" data-label="PID" class="number">${run.pid ?? "–"}</td><td role="cell" data-label="Left within" class="number">${milliseconds(run.stages?.noticed_to_clear)}</td></tr>`,
           )}</tbody></table>`
       : html`<p class="quiet">nothing of ours runs here</p>`}
     ${node.workloads
@@ -235,9 +235,9 @@ function processes(node: Node): Part {
   const rows = node.gpus.flatMap((gpu) => gpu.holders.map((holder) => ({ gpu, holder })));
   return html`<section class="panel wide"><h3>Processes</h3>
     ${rows.length
-      ? html`<table role="table">${heads("PID", "User", "Command", "GPU", "Memory", "Runs for")}
+      ? html`<table role="table" class="processes">${heads("PID", "User", "Command", "GPU", "Memory", "Runs for")}
           <tbody role="rowgroup">${rows.map(
-            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell">${holder.user ?? holder.user_id ?? "?"}</td><td role="cell" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">gone, still listed</span>`}</td><td role="cell" class="number">${shownIndex(gpu)}</td><td role="cell" class="number">${gibibytes(holder.memory_used_bytes)} GiB</td><td role="cell" class="number">${since(holder.started_at)}</td></tr>`,
+            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell" data-label="User">${holder.user ?? holder.user_id ?? "?"}</td><td role="cell" data-label="Command" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">gone, still listed</span>`}</td><td role="cell" data-label="GPU" class="number">${shownIndex(gpu)}</td><td role="cell" data-label="Memory" class="number">${gibibytes(holder.memory_used_bytes)} GiB</td><td role="cell" data-label="Runs for" class="number">${since(holder.started_at)}</td></tr>`,
           )}</tbody></table>`
       : html`<p class="quiet">no process holds a GPU</p>`}
   </section>`;
