@@ -33,13 +33,15 @@ M = TypeVar("M", bound=Message)
 
 WORKLOAD = """
 import os, signal, sys, time
-def leave(*_):
-    at = time.monotonic_ns()
+def say(word):
     with open(sys.argv[1], "a") as file:
-        file.write(f"{os.environ['GLEANER_RUN']} {os.environ['GLEANER_GPUS']} {at}\\n")
+        file.write(f"{word} {os.environ['GLEANER_RUN']} {time.monotonic_ns()}\\n")
+def leave(*_):
+    say("term")
     os._exit(0)
 signal.signal(signal.SIGTERM, leave)
 held = [open(path, "rb", buffering=0) for path in sys.argv[2:]]
+say("ready")
 while True:
     signal.pause()
 """
@@ -228,9 +230,13 @@ grace_seconds = 5
         """Return the retained facts of a kind as they stand."""
         return [message for message in self.last.values() if isinstance(message, kind)]
 
-    def runs(self, state: str = "running") -> list[Run]:
-        """Return the runs in a state."""
-        return [run for run in self.facts(Run) if run.state == state]
+    def runs(self) -> list[Run]:
+        """Return the runs that are running, as far as their workloads are ready for TERM."""
+        return [
+            run
+            for run in self.facts(Run)
+            if run.state == "running" and self._told("ready", run.run) is not None
+        ]
 
     def gpu(self, index: int) -> GpuState | None:
         """Return the state of one GPU."""
@@ -248,9 +254,12 @@ grace_seconds = 5
 
     def told_to_leave(self, run: str) -> int | None:
         """Return CLOCK_MONOTONIC at which a run's workload was sent TERM, or None."""
+        return self._told("term", run)
+
+    def _told(self, word: str, run: str) -> int | None:
         for line in self.told.read_text().splitlines():
-            name, _, at = line.split()
-            if name == run:
+            said, name, at = line.split()
+            if (said, name) == (word, run):
                 return int(at)
         return None
 

@@ -41,11 +41,11 @@ def on_the_page(port: int) -> str:
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one process", "two processes"])
 async def test_a_stranger_opens_a_device_and_our_run_leaves_and_everybody_knows(
-    tmp_path: Path, stranger: Stranger, apart: bool
+    common_path: Path, stranger: Stranger, apart: bool
 ) -> None:
     port = free_port()
     system = System(
-        tmp_path,
+        common_path,
         apart=apart,
         services=("scheduler", "recorder", "web"),
         more=f'[web]\nlisten = "127.0.0.1:{port}"',
@@ -66,11 +66,11 @@ async def test_a_stranger_opens_a_device_and_our_run_leaves_and_everybody_knows(
         await system.until(
             lambda: any(
                 event["run"] == run.run and event["state"] == "evicted"
-                for event in recorded(tmp_path, "run")
+                for event in recorded(common_path, "run")
             )
         )
         await system.until(
-            lambda: any(event["state"] == "busy" for event in recorded(tmp_path, "gpu"))
+            lambda: any(event["state"] == "busy" for event in recorded(common_path, "gpu"))
         )
         page = ""
         async with asyncio.timeout(10):

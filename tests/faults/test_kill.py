@@ -109,9 +109,9 @@ def descends(pid: int, ancestor: int, name: str) -> bool:
 
 @pytest.mark.parametrize("name", [*SERVICES, *RUN_PARTS])
 async def test_whatever_dies_the_stranger_gets_the_gpu(
-    tmp_path: Path, stranger: Stranger, name: str
+    common_path: Path, stranger: Stranger, name: str
 ) -> None:
-    async with running(tmp_path) as (system, watch):
+    async with running(common_path) as (system, watch):
         gpu = system.gpu(0)
         assert gpu
         victim = find(system, name)
@@ -138,12 +138,12 @@ def find_other(system: System, name: str, victim: int) -> bool:
         return False
 
 
-async def test_without_gleaner_up_nothing_is_left_after_35_s(tmp_path: Path) -> None:
-    system = System(tmp_path, up=True, more=f'[web]\nlisten = "127.0.0.1:{free_port()}"')
+async def test_without_gleaner_up_nothing_is_left_after_35_s(common_path: Path) -> None:
+    system = System(common_path, up=True, more=f'[web]\nlisten = "127.0.0.1:{free_port()}"')
     async with system:
         await system.until(lambda: len(system.runs()) == 2, 40)
 
         system.processes["up"].kill()
         system.processes["up"].wait()
 
-        await system.until(lambda: processes_with(str(tmp_path)) == {}, 35)
+        await system.until(lambda: processes_with(str(common_path)) == {}, 35)
