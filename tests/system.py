@@ -26,8 +26,8 @@ from tests.builders import until
 from tests.mosquitto import Mosquitto
 
 ROOT = Path(__file__).parent.parent
-DEVICE_NUMBERS = ((1, 7), (1, 5), (1, 8), (1, 11), (10, 200), (10, 229), (10, 237), (10, 183))
-"""full, zero, random, kmsg, tun, fuse, loop-control, hwrng."""
+DEVICE_NUMBERS = ((1, 7), (1, 5), (1, 8), (10, 200), (10, 229), (10, 237), (10, 183), (10, 232))
+"""full, zero, random, tun, fuse, loop-control, hwrng, kvm."""
 
 M = TypeVar("M", bound=Message)
 

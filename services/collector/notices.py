@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from services.collector.fanotify import Fanotify
 from services.collector.inotify import InotifyNotices
@@ -16,10 +17,12 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Notice], None]
 
 
-def open_notices() -> Notices:
-    """Return the best this machine allows; call in a running event loop."""
+def open_notices(wish: Literal["auto", "fanotify", "inotify", "check"] = "auto") -> Notices:
+    """Return the best this machine allows, or less by wish; call in a running event loop."""
     ways: list[Notices] = []
     for way in (Fanotify, InotifyNotices):
+        if wish not in ("auto", way.by):
+            continue
         try:
             ways.append(way())
         except OSError as error:

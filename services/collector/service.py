@@ -98,7 +98,7 @@ async def _open_parts(node: NodeSettings, stack: AsyncExitStack) -> Parts:
         )
     source = await open_source(node.gpu)
     stack.push_async_callback(source.close)
-    notices = open_notices()
+    notices = open_notices(node.notices)
     stack.callback(notices.close)
     procfs = ProcfsProcesses(node.gpu.command_lines)
     return Parts(
