@@ -41,6 +41,8 @@ class ServiceSettings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
     file: ClassVar[dict[str, Any]] = {}
+    path: ClassVar[Path | None] = None
+    """The file they were read from; the runner does not trust one that others may write."""
 
     log: LogSettings = LogSettings()
 
@@ -82,7 +84,8 @@ def load(settings_type: type[S], path: Path | None = None) -> S:
     mistakes = [*_unknown_sections(contents, found), *_unknown_variables()]
     wanted = {name: value for name, value in contents.items() if name in settings_type.model_fields}
     # A class of its own per call: pydantic-settings wants its sources on the class.
-    bound = type(settings_type.__name__, (settings_type,), {"file": wanted, "__module__": __name__})
+    sources = {"file": wanted, "path": found, "__module__": __name__}
+    bound = type(settings_type.__name__, (settings_type,), sources)
     try:
         settings: S = bound()
     except ValidationError as error:
