@@ -102,6 +102,7 @@ class MqttBus:
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._client: paho.Client | None = None
         self._connected = False
+        self._leaving = False
         self._lost = asyncio.Event()
         self._failure: BaseException | None = None
         self._refused: set[str] = set()
@@ -216,7 +217,8 @@ class MqttBus:
         with contextlib.suppress(OSError, ValueError):
             client._sock_close()  # noqa: SLF001 - paho offers no way to close without a DISCONNECT
         if was_connected:
-            logger.warning("lost the broker at %s", self._to.url)
+            if not self._leaving:
+                logger.warning("lost the broker at %s", self._to.url)
             self._subscriptions.connection(False)
 
     async def _housekeeping(self, client: paho.Client) -> None:
@@ -425,7 +427,7 @@ class MqttBus:
 
     async def _farewell(self) -> None:
         """A clean disconnect sends no will, so say it ourselves; wait 3 s at most."""
-        client = self._client
+        client, self._leaving = self._client, True
         if client is None:
             return
         with contextlib.suppress(TimeoutError):

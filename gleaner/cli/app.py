@@ -252,8 +252,11 @@ def capture(
     """Record what the driver says, to replay it or to report a problem; names of users stay out."""
     from services.collector.capture import capture as record
 
-    _wait_for(record(file, seconds, _load(config)))
-    print(f"{file}: {seconds:g} s of readings")
+    try:
+        sweeps = _wait_for(record(file, seconds, _load(config).node.gpu))
+    except OSError as error:
+        raise Failed(f"{file}: {error.strerror}") from error
+    print(f"{file}: {sweeps} sweeps in {seconds:g} s")
 
 
 @app.command(rich_help_panel=LOOK, epilog="Example: `sudo gleaner doctor`")

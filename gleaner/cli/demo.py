@@ -18,8 +18,10 @@ id = "{NODE}"
 data_directory = {_quote(data_directory)}
 [node.gpu]
 source = "simulated"
+[node.simulated]
+speed = 10
 [node.people]
-idle_seconds = 20
+idle_seconds = 10
 [[workload]]
 name = "demo-fold"
 command = "sleep 86400"

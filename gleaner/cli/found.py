@@ -65,11 +65,10 @@ async def say_found(reader: Connection, node_ids: tuple[str, ...]) -> None:
 
 def describe(inventory: Inventory, runner: RunnerState | None) -> str:
     """Return the line: GPUs, driver, how people and programs are noticed, what is missing."""
-    said = [
-        f"{inventory.node}: {_gpus(inventory)}",
-        f"programs are noticed {_NOTICING[inventory.notices_opens_by]}",
-        f"people {_NOTICING[inventory.notices_people_by]}",
-    ]
+    said = [f"{inventory.node}: {_gpus(inventory)}"]
+    if inventory.source != "simulated":
+        said.append(f"programs are noticed {_NOTICING[inventory.notices_opens_by]}")
+        said.append(f"people {_NOTICING[inventory.notices_people_by]}")
     limitations = [*inventory.limitations, *(runner.limitations if runner else ())]
     return "; ".join([*said, *(text.rstrip(".") for text in limitations)])
 
@@ -80,11 +79,8 @@ def _gpus(inventory: Inventory) -> str:
         name = gpu.name or "GPU"
         names[name] = names.get(name, 0) + 1
     if inventory.source == "simulated":
-        text = "simulated " + _count(names)
-    elif names:
-        text = _count(names)
-    else:
-        text = "no NVIDIA GPU"
+        return _count(names)
+    text = _count(names) if names else "no NVIDIA GPU"
     if inventory.driver_version:
         text += f", driver {inventory.driver_version}"
     if inventory.driver_problem:
@@ -93,4 +89,4 @@ def _gpus(inventory: Inventory) -> str:
 
 
 def _count(names: dict[str, int]) -> str:
-    return ", ".join(f"{count} × {name}" for name, count in names.items()) or "without GPUs"
+    return ", ".join(f"{count} × {name}" for name, count in names.items())

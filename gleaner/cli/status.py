@@ -61,6 +61,14 @@ def now_of(fleet: Fleet) -> FleetView:
     return fleet.snapshot(datetime.now(UTC))
 
 
+def has_scheduler(view: FleetView) -> bool:
+    """Whether a scheduler is there: by its beat, or, before we could hear one, by its own word."""
+    return view.has_scheduler() or any(
+        service == "scheduler" and said.state == "online"
+        for (service, _), said in view.services.items()
+    )
+
+
 def table(view: FleetView) -> RenderableType:
     """Return the fleet for a terminal; a state is a word, its colour only repeats it."""
     found = Table(box=None, pad_edge=False, header_style="dim")
@@ -125,7 +133,7 @@ def _lines(view: FleetView) -> list[str]:
         lines.append("; ".join(said))
     if not view.nodes:
         lines.append("no node has said anything yet")
-    if not view.has_scheduler():
+    if not has_scheduler(view):
         lines.append("no scheduler is heard: nothing new starts")
     if view.scheduler is not None:
         for pause in view.scheduler.pauses:
@@ -142,7 +150,7 @@ def as_json(view: FleetView) -> dict[str, Any]:
     """Return everything that the table shows, and more, for programs."""
     return {
         "at": view.at.isoformat(),
-        "has_scheduler": view.has_scheduler(),
+        "has_scheduler": has_scheduler(view),
         "scheduler": _dump(view.scheduler),
         "nodes": [
             {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gleaner.bus.messages import Blocker
+from gleaner.cli.status import has_scheduler
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
 
@@ -93,7 +94,7 @@ def _workload_answer(
 def _blockers(
     view: FleetView, said: tuple[Blocker, ...] | None, is_running: bool
 ) -> tuple[Blocker, ...]:
-    if not view.has_scheduler() and not is_running:
+    if not has_scheduler(view) and not is_running:
         silent = Blocker(code="no_scheduler", text="no scheduler is heard: nothing new starts")
         return (silent, *(said or ()))
     if said is None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ from services.collector.interface import (
     Sweep,
 )
 from services.collector.ours import run_of
-from services.collector.reports import Reports
+from services.collector.reports import Reports, Sight
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,14 @@ class GpuWatch:
         notices: Notices,
         *,
         runs: tuple[Run, ...] = (),
-        limitations: tuple[str, ...] = (),
+        people: Sight | None = None,
         on_devices: Callable[[dict[str, Path]], None] | None = None,
+        own_pids: Callable[[], Collection[int]] = tuple,
     ) -> None:
+        """Store what is reached; `on_devices` hears which device files there are.
+
+        `own_pids` names Gleaner's own processes that hold devices open in order to watch them.
+        """
         self._bus = bus
         self._settings = settings
         self._policy = busy.policy(settings.gpu)
@@ -89,7 +94,8 @@ class GpuWatch:
         self._processes = processes
         self._notices = notices
         self._on_devices = on_devices
-        self._reports = Reports(bus, settings, source, notices, limitations)
+        self._own_pids = own_pids
+        self._reports = Reports(bus, settings, source, notices, people)
         self._gpus: dict[str, Watched] = {}
         self._devices: dict[str, Path] = {}
         self._marks: dict[Path, tuple[int, int, int] | None] = {}
@@ -101,7 +107,6 @@ class GpuWatch:
         self._looking: set[int] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._rescan_at = 0.0
-        self._pid = os.getpid()
         bus.subscribe(Run, self._on_run, node=bus.node)
 
     async def check(self) -> None:
@@ -147,7 +152,7 @@ class GpuWatch:
         """Look at once at who opened a device; nothing here waits for anything."""
         if notice.pid is None:
             self._search(notice)
-        elif notice.pid not in self._looking and notice.pid != self._pid:
+        elif notice.pid not in self._looking and notice.pid not in self._own_pids():
             self._look(notice, notice.pid, 0)
 
     def close(self) -> None:
@@ -235,7 +240,9 @@ class GpuWatch:
         self, gpu: GpuInventory, pid: int, listed: DriverProcess | None, *, is_open: bool
     ) -> Holder | None:
         """Return a holder; None for Gleaner itself, and for one that has gone meanwhile."""
-        # Read once more: it may have changed its program in between.
+        if pid in self._own_pids():
+            return None
+        # Read once more: what could not be read may just have changed its program.
         process = self._processes.identify(pid) or self._processes.identify(pid)
         kinds = tuple(
             kind
@@ -247,8 +254,6 @@ class GpuWatch:
             gone = Holder(pid=pid, kinds=kinds, memory_used_bytes=memory, alive=False)
             return gone if listed else None
         run = run_of(process, self._processes.identify, self._runs.values())
-        if run is None and self._is_gleaner(process):
-            return None
         why_not = busy.ignored(process, self._policy) if run is None else None
         if run is not None and gpu.gpu not in run.gpus and not listed:
             if gpu.parent:
@@ -267,12 +272,6 @@ class GpuWatch:
             run=run.run if run else None,
             ignored=why_not,
         )
-
-    def _is_gleaner(self, process: Process) -> bool:
-        """Whether it is this very process, or the child that asks the driver for it."""
-        if self._source.name == "simulated":
-            return False
-        return self._pid in (process.pid, process.parent_pid)
 
     def _say(self, watched: Watched, verdict: Verdict, notice: Notice | None = None) -> None:
         before = watched.state
@@ -302,15 +301,15 @@ class GpuWatch:
         self._looking.discard(pid)
         gpus = [gpu for gpu in self._at(notice.path) if not _is_taken(gpu, pid)]
         process = self._processes.identify(pid) if gpus else None
-        if process is None or self._is_gleaner(process) or busy.ignored(process, self._policy):
-            return
-        if run_of(process, self._processes.identify, self._runs.values()):
-            return
-        if "device_open" not in self._policy.kinds:
-            # Only the driver can tell whether it is going to compute.
-            self._wanted.set()
+        if process is None or busy.ignored(process, self._policy):
             return
         if self._at_least_one_held(notice.path, self._processes.holds(pid)):
+            is_ours = run_of(process, self._processes.identify, self._runs.values()) is not None
+            if is_ours or "device_open" not in self._policy.kinds:
+                # No hurry with our own; and where an open device does not count, only the driver
+                # can tell whether it is going to compute.
+                self._wanted.set()
+                return
             for gpu in gpus:
                 self._say_taken(gpu, process, notice)
         elif attempt < len(RETRY_SECONDS):
@@ -394,12 +393,12 @@ class GpuWatch:
 
 
 def _is_taken(gpu: Watched, pid: int | None = None) -> bool:
-    """Return whether everybody knows already: it is busy, or held by this very process."""
+    """Return whether everybody knows already: it is busy, or this very process holds it."""
     if gpu.state is None:
         return False
-    if gpu.state.state is GpuCondition.HELD:
-        return any(holder.pid == pid for holder in gpu.state.holders)
-    return gpu.state.state is GpuCondition.BUSY
+    return gpu.state.state is GpuCondition.BUSY or any(
+        holder.pid == pid for holder in gpu.state.holders
+    )
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:

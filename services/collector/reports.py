@@ -6,7 +6,7 @@ import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from gleaner import __version__
 from gleaner.bus.local import NodeBus
@@ -31,6 +31,19 @@ Seen = tuple[GpuInventory, GpuState | None, Evidence]
 PeopleBy = Literal["fanotify", "inotify", "atime", "script", "nothing"]
 
 
+class Sight(Protocol):
+    """How well people are seen."""
+
+    @property
+    def notices_people_by(self) -> PeopleBy:
+        """How their input is noticed."""
+        ...
+
+    def limitations(self) -> tuple[str, ...]:
+        """Return what is not seen and what that costs, one sentence each."""
+        ...
+
+
 class Reports:
     """Publishes and records what is due; nothing that has not changed."""
 
@@ -40,13 +53,13 @@ class Reports:
         settings: NodeSettings,
         source: Source,
         notices: Notices,
-        limitations: tuple[str, ...],
+        people: Sight | None,
     ) -> None:
         self._bus = bus
         self._settings = settings
         self._source = source
         self._notices = notices
-        self._limitations = limitations
+        self._people = people
         self._host = socket.gethostname()
         self._boot_id = boot_id()
         self._inventory: Inventory | None = None
@@ -59,13 +72,17 @@ class Reports:
 
     def hardware(self, hardware: Hardware, unheard: tuple[Path, ...], *, sees_others: bool) -> None:
         """Publish the inventory if anything in it is new."""
-        known = (hardware, unheard, sees_others)
+        people = self._people.notices_people_by if self._people else "nothing"
+        limitations = (
+            *hardware.limitations,
+            *(self._people.limitations() if self._people else ()),
+            *self._blindness(unheard, sees_others=sees_others),
+        )
+        known = (hardware, unheard, people, limitations)
         if known == self._known:
             return
         self._known = known
         started = self._inventory is None
-        by = self._notices.by
-        people: PeopleBy = "atime" if by == "check" else by
         self._inventory = Inventory(
             node=self._bus.node,
             host=self._host,
@@ -75,13 +92,9 @@ class Reports:
             driver_version=hardware.driver_version,
             driver_problem=hardware.problem,
             gpus=hardware.gpus,
-            notices_opens_by="check" if unheard else by,
-            notices_people_by=people if self._settings.people.enabled else "nothing",
-            limitations=(
-                *hardware.limitations,
-                *self._limitations,
-                *self._blindness(unheard, sees_others=sees_others),
-            ),
+            notices_opens_by="check" if unheard else self._notices.by,
+            notices_people_by=people,
+            limitations=limitations,
             at=datetime.now(UTC),
         )
         self._bus.publish(self._inventory)

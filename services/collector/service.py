@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.local import NodeBus
@@ -14,11 +17,12 @@ from gleaner.bus.message import Writer
 from gleaner.bus.messages import Run, RunnerState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.runtime import boot_id, connection, keep_healthy
+from gleaner.runtime import Fatal, boot_id, connection, keep_healthy
 from gleaner.settings import NodeSettings
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
 from services.collector.notices import open_notices
+from services.collector.nvml import NvmlSource
 from services.collector.procfs import ProcfsProcesses
 from services.collector.settings import CollectorSettings
 from services.collector.source import open_source
@@ -33,13 +37,14 @@ RUNS_SECONDS = 3.0
 
 @dataclass(kw_only=True)
 class Parts:
-    """The four things that are reached, and what ties processes to devices."""
+    """The four things that are reached, and what ties them together; see `GpuWatch`."""
 
     source: Source
     processes: Processes
     terminals: Terminals
     notices: Notices
-    procfs: ProcfsProcesses | None = None
+    on_devices: Callable[[dict[str, Path]], None] | None = None
+    own_pids: Callable[[], Collection[int]] = tuple
 
 
 async def serve(settings: CollectorSettings) -> None:
@@ -63,7 +68,9 @@ async def collect(bus: NodeBus, settings: CollectorSettings, runs: tuple[Run, ..
     """
     node = settings.node
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(node, stack)
+        parts = await _open_parts(bus, node, stack)
+        people = PeopleWatch(bus, node.people, node.id, parts.terminals, parts.notices)
+        stack.push_async_callback(people.close)
         gpus = GpuWatch(
             bus,
             node,
@@ -71,10 +78,11 @@ async def collect(bus: NodeBus, settings: CollectorSettings, runs: tuple[Run, ..
             parts.processes,
             parts.notices,
             runs=runs,
-            on_devices=parts.procfs.watch if parts.procfs else None,
+            people=people,
+            on_devices=parts.on_devices,
+            own_pids=parts.own_pids,
         )
         stack.callback(gpus.close)
-        people = PeopleWatch(bus, node.people, node.id, parts.terminals, parts.notices)
         while True:
             started = time.monotonic()
             await people.check()
@@ -82,12 +90,16 @@ async def collect(bus: NodeBus, settings: CollectorSettings, runs: tuple[Run, ..
             await gpus.wait(started)
 
 
-async def _open_parts(node: NodeSettings, stack: AsyncExitStack) -> Parts:
+async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -> Parts:
     if node.gpu.source == "simulated":
         # Imported where it is wanted: a real node is smaller without it.
         from services.collector.simulated import Simulation
 
-        simulation = Simulation(node)
+        try:
+            simulation = Simulation(node)
+        except ValueError as error:
+            raise Fatal(str(error)) from error
+        simulation.attach(bus)
         stack.push_async_callback(simulation.source.close)
         stack.callback(simulation.notices.close)
         return Parts(
@@ -106,8 +118,15 @@ async def _open_parts(node: NodeSettings, stack: AsyncExitStack) -> Parts:
         processes=procfs,
         terminals=RealTerminals(node.people),
         notices=notices,
-        procfs=procfs,
+        on_devices=procfs.watch,
+        own_pids=lambda: _own_pids(source),
     )
+
+
+def _own_pids(source: Source) -> tuple[int, ...]:
+    """Return this process and the child that asks NVML: a driver's client holds every device."""
+    child = source.child_pid if isinstance(source, NvmlSource) else None
+    return (os.getpid(),) if child is None else (os.getpid(), child)
 
 
 class _RunsHeard:

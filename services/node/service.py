@@ -29,18 +29,19 @@ async def serve_node(settings: Settings) -> None:
     remote = MqttBus(connection(settings.bus), "node", node)
     with Outbox(directory / "node" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, boot_id(), remote, outbox, ROLES)
-        # The connection ends last, so that the last facts of a shutdown still go out.
-        async with asyncio.TaskGroup() as connections:
-            tasks = [
-                connections.create_task(remote.run(), name="bus"),
-                connections.create_task(bus.run(), name="events"),
-                connections.create_task(keep_healthy(directory, "node", remote), name="health"),
+        async with asyncio.TaskGroup() as group:
+            around = [
+                group.create_task(remote.run(), name="bus"),
+                group.create_task(bus.run(), name="events"),
+                group.create_task(keep_healthy(directory, "node", remote), name="health"),
+                group.create_task(collect(bus, settings), name="collector"),
             ]
-            async with asyncio.TaskGroup() as parts:
-                parts.create_task(collect(bus, settings), name="collector")
-                parts.create_task(run_node(bus, settings), name="runner")
-            for task in tasks:
-                task.cancel()
+            try:
+                await run_node(bus, settings)
+            finally:
+                # The runner ends first: it still looks at what its runs hold, and says so.
+                for task in around:
+                    task.cancel()
 
 
 def nodes(settings: Settings) -> list[Settings]:

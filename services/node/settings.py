@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from gleaner.settings import BusSettings, NodeSettings, ServiceSettings, WorkloadSettings
+from services.collector.settings import CollectorSettings
+from services.runner.settings import RunnerSettings
 
 
-class Settings(ServiceSettings):
+class Settings(CollectorSettings, RunnerSettings):
     """The bus, this machine and its catalogue."""
-
-    bus: BusSettings = BusSettings()
-    node: NodeSettings = NodeSettings()
-    workload: tuple[WorkloadSettings, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,11 +108,11 @@ class Broker:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     started = Broker(tmp_path_factory.mktemp("broker"))
     try:
+        deadline = time.monotonic() + 10
         for address in (started.public, started.services):
-            for _ in range(200):
-                if broker.is_answered(address, 0.05):
-                    break
-            assert broker.is_answered(address)
+            while not broker.is_answered(address):
+                assert time.monotonic() < deadline, "the broker did not answer within 10 s"
+                time.sleep(0.01)
         yield started
     finally:
         started.process.terminate()
