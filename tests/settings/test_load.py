@@ -105,7 +105,8 @@ def test_five_mistakes_are_all_named_at_once() -> None:
             "[node.gpu]\nbusy_when = ['utilization >= 5']",
             (
                 "node.gpu.busy_when: 'utilization >= 5' is not one of compute_process, "
-                "graphics_process, device_open, `utilization_percent >= N` or `memory_used_bytes >= N`"
+                "graphics_process, device_open, `utilization_percent >= N` or "
+                "`memory_used_bytes >= N`"
             ),
         ),
         (
