@@ -435,3 +435,4 @@ class MqttBus:
                     await asyncio.sleep(0.005)
                 client.disconnect()
                 await self._lost.wait()
+        self._connected, self._client = False, None
