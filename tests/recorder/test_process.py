@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.recorder.store import Store
+from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import url
 
@@ -28,17 +29,17 @@ def recorder(directory: Path, broker: Mosquitto, **more: str) -> subprocess.Pope
     )
 
 
-def test_it_is_healthy_and_ends_cleanly_with_sigterm(mosquitto: Mosquitto, tmp_path: Path) -> None:
+async def test_it_is_healthy_and_ends_cleanly_with_sigterm(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
     with recorder(tmp_path, mosquitto) as child:
         assert child.stderr
-        for line in child.stderr:
-            if "connected to the broker" in line:
-                break
+        await until((tmp_path / "health" / "recorder").exists)
         child.send_signal(signal.SIGTERM)
         said = child.stderr.read()
 
     assert child.returncode == 0
-    assert (tmp_path / "health" / "recorder").exists()
+    assert "connected to the broker" in said
     assert "WARNING" not in said
     assert "Traceback" not in said
     assert not (tmp_path / "recorder" / "gleaner.sqlite-wal").exists()
