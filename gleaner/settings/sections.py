@@ -50,7 +50,9 @@ def _check_busy_when(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _strip(words: object) -> object:
-    """`"a, b"` in a list of an environment variable means a and b."""
+    """`"a, b"`, as an environment variable has it, means a and b."""
+    if isinstance(words, str):
+        words = [word for word in words.split(",") if word.strip()]
     if isinstance(words, list | tuple):
         return tuple(word.strip() if isinstance(word, str) else word for word in words)
     return words
