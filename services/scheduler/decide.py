@@ -70,9 +70,8 @@ def _decide_node(
 
 
 def _with_liveness(node: Node, now: datetime) -> Node:
-    if not node.is_live(now):
-        return replace(node, live_since=None) if node.live_since else node
-    return node if node.live_since else replace(node, live_since=now)
+    since = (node.live_since or now) if node.is_live(now) else None
+    return replace(node, live_since=since, was_fresh=node.is_fresh(now))
 
 
 def _taken_over(node: Node, now: datetime) -> Node:

@@ -92,6 +92,7 @@ class World:
     """What the runner says otherwise than usual."""
     said: list[Said] = field(default_factory=list)
     sequence: int = 0
+    beat_at: datetime = NOW
 
     def __post_init__(self) -> None:
         self.state: State = remembered(self.memory, self.now)
@@ -171,6 +172,7 @@ class World:
 
     def beat(self) -> None:
         self.sequence += 1
+        self.beat_at = self.now
         self.hear(
             Beat(node=self.node, sequence=self.sequence, check_seconds=0.01, at=self.node_now)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -59,7 +59,6 @@ class Fleet(RuleBasedStateMachine):
         self.world.checked = set()
         self.world.on_grant = self.check_grant  # type: ignore[method-assign]
         self.is_connected = False
-        self.last_beat: datetime | None = None
         self.is_offline = False
 
     def check_grant(self, grant: Grant) -> None:
@@ -72,7 +71,7 @@ class Fleet(RuleBasedStateMachine):
             assert not any(run.gpus.count(gpu) for run in self.alive())
         assert world.people is None or not world.people.active
         assert not self.is_offline
-        assert world.beating
+        assert world.now - world.beat_at <= timedelta(seconds=5)
         assert not world.runner_says
         assert not world.state.drains
         assert not [pause for pause in world.state.pauses if pause.entry is None]
@@ -204,8 +203,8 @@ class Fleet(RuleBasedStateMachine):
 
 
 Fleet.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=20,
+    max_examples=60,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
