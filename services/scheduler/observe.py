@@ -31,6 +31,7 @@ from services.scheduler.state import (
     Heard,
     HeardRival,
     HeardWish,
+    More,
     Node,
     State,
     Tick,
@@ -86,6 +87,8 @@ def observe(state: State, event: Event) -> State:
             return replace(state, nodes=MappingProxyType(nodes), settles_at=None, is_settled=False)
         case Tick():
             return _tick(state)
+        case More():
+            return state
         case _:
             assert_never(event)
 

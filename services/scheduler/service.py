@@ -29,6 +29,7 @@ from services.scheduler.state import (
     Heard,
     HeardRival,
     HeardWish,
+    More,
     Said,
     Superseded,
     Tick,
@@ -97,6 +98,8 @@ class Scheduler:
                     self._say(message)
                 if isinstance(event, Tick):
                     self._beat(event.at)
+                if self._state.is_settled and self._state.touched and self._events.empty():
+                    self._events.put_nowait(More(at=self._clock()))
 
     def _listen(self) -> None:
         for message_type in HEARD:

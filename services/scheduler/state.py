@@ -257,7 +257,14 @@ class Tick:
     at: datetime
 
 
-Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """Nothing happened, but some touched nodes still wait to be decided for."""
+
+    at: datetime
+
+
+Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick | More
 
 
 @dataclass(frozen=True, kw_only=True)
