@@ -31,6 +31,7 @@ from services.scheduler.state import (
     Heard,
     HeardRival,
     HeardWish,
+    More,
     Node,
     State,
     Tick,
@@ -86,6 +87,8 @@ def observe(state: State, event: Event) -> State:
             return replace(state, nodes=MappingProxyType(nodes), settles_at=None, is_settled=False)
         case Tick():
             return _tick(state)
+        case More():
+            return state
         case _:
             assert_never(event)
 
@@ -103,7 +106,7 @@ def _tick(state: State) -> State:
         name
         for name, node in state.nodes.items()
         if (node.wake_at is not None and node.wake_at <= state.now)
-        or (node.live_since is not None and not node.is_fresh(state.now))
+        or (node.was_fresh and not node.is_fresh(state.now))
     )
     return replace(state, touched=state.touched.union(due))
 
@@ -182,10 +185,10 @@ def _with(node: Node, delivery: Delivery, now: datetime) -> Node:
         case GpuState():
             return _with_gpu(node, message)
         case Run():
-            node = node if delivery.retained else _not_offline(node, "node", "runner")
+            node = node if delivery.retained else _not_offline(node, "runner")
             return _with_run(node, message)
         case RunnerState():
-            node = node if delivery.retained else _not_offline(node, "node", "runner")
+            node = node if delivery.retained else _not_offline(node, "runner")
     kind = delivery.message_type
     if kind in _FIELDS:
         if getattr(node, _FIELDS[kind]) == message:

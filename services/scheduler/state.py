@@ -101,6 +101,8 @@ class Node:
     """Connections that ended and from which nothing came since."""
     beat: Beat | None = None
     beat_received_at: datetime | None = None
+    was_fresh: bool = False
+    """Whether beats came when it was decided for last."""
     live_since: datetime | None = None
     """Since when everything needed was heard and beats come; None while it is not so."""
     taken_over: DesiredBody | None = None
@@ -255,7 +257,14 @@ class Tick:
     at: datetime
 
 
-Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """Nothing happened, but some touched nodes still wait to be decided for."""
+
+    at: datetime
+
+
+Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick | More
 
 
 @dataclass(frozen=True, kw_only=True)
