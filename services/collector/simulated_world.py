@@ -255,6 +255,10 @@ class SimulatedNotices:
         """See `Notices.watch_reads`."""
         return self._watch(path, handler)
 
+    def watch_made(self, directory: Path, handler: Callable[[Notice], None]) -> bool:
+        """See `Notices.watch_made`."""
+        return self._watch(directory, handler)
+
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""
         self._handlers.pop(path, None)
