@@ -87,6 +87,10 @@ class PeopleWatch:
         if where is None:
             return
         self._heard[where] = now
+        if self._said is not None and any(
+            person.active and person.where == where for person in self._said.people
+        ):
+            return  # A key of somebody who is active changes nothing; keys come in thousands.
         self._say(self._observed(now), notice)
 
     def limitations(self) -> tuple[str, ...]:
