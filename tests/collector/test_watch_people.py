@@ -98,6 +98,17 @@ async def test_somebody_who_comes_is_seen_by_the_next_check() -> None:
     assert node.kept == [False, True]
 
 
+async def test_somebody_who_logs_in_is_heard_before_the_next_check() -> None:
+    world, _, node = simulated()
+    await node.watch.check()
+
+    world.types("user1", "pts/0")
+
+    await until(lambda: len(node.said) > 1)
+    assert node.said[-1].noticed_by == "script"
+    await node.watch.close()
+
+
 async def test_a_key_is_heard_in_the_same_call_and_says_how_it_was_noticed() -> None:
     world, clock, node = simulated()
     world.types("user1", "pts/0")
