@@ -80,7 +80,8 @@ class Logind:
         if bus.connected:
             bus.disconnect()
         with contextlib.suppress(Exception):  # Why it was lost was told by the call already.
-            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
     async def _ask(self) -> tuple[Terminal, ...]:
         sessions = (await self._call(f"/{_NAME.replace('.', '/')}", "Manager", "ListSessions"))[0]
@@ -98,7 +99,8 @@ class Logind:
         if session["Type"] not in _GRAPHICAL:
             self._textual.add(path)
             return None
-        seated = session["Active"] and session["Class"] == "user"
+        # `user`, `user-early` (root), `user-light`; not `greeter`, `lock-screen`, `manager`.
+        seated = session["Active"] and session["Class"].startswith("user")
         if not seated or session.get("LockedHint", False):
             return None
         return Terminal(

@@ -49,6 +49,10 @@ class FirstThatCan:
         """See `Notices.watch_reads`."""
         return any(way.watch_reads(path, handler) for way in self._ways)
 
+    def watch_made(self, directory: Path, handler: Handler) -> bool:
+        """See `Notices.watch_made`."""
+        return any(way.watch_made(directory, handler) for way in self._ways)
+
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""
         for way in self._ways:

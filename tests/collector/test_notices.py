@@ -151,6 +151,19 @@ async def test_output_alone_is_not_told(notices: Notices, device: Path) -> None:
         assert heard == []
 
 
+async def test_a_terminal_that_somebody_makes_is_told(notices: Notices) -> None:
+    heard: list[Notice] = []
+    assert notices.watch_made(Path("/dev/pts"), heard.append)
+
+    command = ["script", "-qc", "true", "/dev/null"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as login:
+        await until(lambda: bool(heard))
+
+    assert heard[0].path == Path("/dev/pts")
+    if notices.by == "fanotify":
+        await until(lambda: login.pid in [notice.pid for notice in heard])
+
+
 async def test_a_device_node_that_was_replaced_is_watched_again(
     notices: Notices, device: Path
 ) -> None:
