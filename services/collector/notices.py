@@ -30,7 +30,7 @@ def open_notices() -> Notices:
 class FirstThatCan:
     """Several notices as one: each path is watched by the first of them that can.
 
-    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.6.
+    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.7.
     """
 
     def __init__(self, *ways: Notices) -> None:
@@ -45,6 +45,10 @@ class FirstThatCan:
     def watch_reads(self, path: Path, handler: Handler) -> bool:
         """See `Notices.watch_reads`."""
         return any(way.watch_reads(path, handler) for way in self._ways)
+
+    def watch_made(self, directory: Path, handler: Handler) -> bool:
+        """See `Notices.watch_made`."""
+        return any(way.watch_made(directory, handler) for way in self._ways)
 
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""
