@@ -39,7 +39,12 @@ class Site:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._stop.set)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop as a service does; twice does no harm."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
 
@@ -114,8 +119,9 @@ class Site:
         if request.reason == "nobody answers":
             return
         now = datetime.now(UTC)
+        is_ok = request.reason != "refuse me"
         is_pause = request.kind.value == "pause"
-        if request.kind.value in ("pause", "resume"):
+        if is_ok and request.kind.value in ("pause", "resume"):
             example = Example(now)
             paused = example.paused(request.reason, request.node)
             self._fleet.publish(paused if is_pause else paused.model_copy(update={"pauses": ()}))
@@ -124,7 +130,7 @@ class Site:
             Response(
                 client=request.client,
                 id=request.id,
-                ok=request.reason != "refuse me",
+                ok=is_ok,
                 text=f"{request.kind.value}: {where}",
                 at=now,
             )
