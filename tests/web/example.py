@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -370,7 +370,7 @@ class Example:
         )
 
     def telemetry(
-        self, node: str, rows: list[tuple[float, float, float, float] | None], total: int
+        self, node: str, rows: Sequence[tuple[float, float, float, float] | None], total: int
     ) -> Telemetry:
         """Return a node's readings; None where the GPU gives none."""
         return Telemetry(

@@ -28,6 +28,7 @@ function draw(): void {
     html`${answer(where, overview)}${only === undefined ? grid(where, overview, nodes) : ""}${cards(where, nodes)}${only === undefined ? evictions(overview, fleet.nodes) : ""}`,
     main,
   );
+  main.dataset["live"] = "";
   document.title = `${overview.headline} – Gleaner`;
 }
 
