@@ -21,6 +21,7 @@ from gleaner.bus.message import Message, Writer
 from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
+from services.collector.capture import capture
 from services.collector.procfs import ProcfsProcesses
 from services.collector.service import collect
 from services.collector.settings import CollectorSettings
@@ -208,6 +209,24 @@ async def test_driver_and_process_table_together_name_who_computes(
     assert holder.kinds == ("compute", "device_open")
     inventory = next(one for one in machine.said if isinstance(one, Inventory))
     assert (inventory.source, inventory.notices_opens_by) == ("nvml", "fanotify")
+
+
+async def test_those_who_ask_the_driver_for_gleaner_do_not_count(
+    machine: Machine, nvml: StandIn, tmp_path: Path
+) -> None:
+    nvml.system["opens"] = str(machine.devices / "nvidia0")
+    nvml.write()
+    await machine.start(source="nvml", check_seconds=0.05)
+
+    beside = asyncio.create_task(capture(tmp_path / "file", 0.5, GpuSettings(check_seconds=0.1)))
+    await until(lambda: bool(machine.last["GPU-0"].holders))
+    await beside
+
+    states = [one.state.value for one in machine.said if isinstance(one, GpuState)]
+    assert set(states) == {"idle"}
+    ignored = {one.ignored for state in machine.said if isinstance(state, GpuState)
+               for one in state.holders}  # fmt: skip
+    assert ignored == {"program nvml_child.py"}
 
 
 async def test_a_pid_that_the_driver_lists_and_nobody_knows_makes_it_dirty(
