@@ -189,6 +189,7 @@ def _with(node: Node, delivery: Delivery, now: datetime) -> Node:
             return _with_run(node, message)
         case RunnerState():
             node = node if delivery.retained else _not_offline(node, "runner")
+            node = replace(node, archived=node.archived.intersection(message.runs))
     kind = delivery.message_type
     if kind in _FIELDS:
         if getattr(node, _FIELDS[kind]) == message:
@@ -207,7 +208,11 @@ def _with(node: Node, delivery: Delivery, now: datetime) -> Node:
             quiet_since=put(node.quiet_since, levels["gpu"], None),
         )
     if kind is Run:
-        return replace(node, runs=put(node.runs, levels["run"], None))
+        return replace(
+            node,
+            runs=put(node.runs, levels["run"], None),
+            archived=node.archived | {levels["run"]},
+        )
     return node
 
 

@@ -96,6 +96,8 @@ class Node:
     quiet_since: Mapping[str, datetime] = field(default_factory=nothing)
     """GPU to when a stranger was last there, or a run of ours was evicted; the node's clock."""
     runs: Mapping[str, Run] = field(default_factory=nothing)
+    archived: frozenset[str] = frozenset()
+    """Runs whose facts were cleared, while the runner may still name them."""
     connections: Mapping[str, Availability] = field(default_factory=nothing)
     offline: frozenset[str] = frozenset()
     """Connections that ended and from which nothing came since."""
@@ -149,7 +151,8 @@ class Node:
             return "its catalogue"
         if self.runner is None:
             return "its runner"
-        missing = [run for run in self.runner.runs if run not in self.runs]
+        known = self.runs.keys() | self.archived
+        missing = [run for run in self.runner.runs if run not in known]
         return f"the fact of run {', '.join(missing)}" if missing else None
 
     def is_live(self, now: datetime) -> bool:

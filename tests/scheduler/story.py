@@ -171,11 +171,12 @@ class World:
         return self.now + timedelta(seconds=self.skew)
 
     def beat(self) -> None:
-        self.sequence += 1
         self.beat_at = self.now
-        self.hear(
-            Beat(node=self.node, sequence=self.sequence, check_seconds=0.01, at=self.node_now)
-        )
+        self.hear(self.a_beat())
+
+    def a_beat(self) -> Beat:
+        self.sequence += 1
+        return Beat(node=self.node, sequence=self.sequence, check_seconds=0.01, at=self.node_now)
 
     def facts(self, *, retained: bool = False) -> None:
         for message in self.facts_of_a_start():

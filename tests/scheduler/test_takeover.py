@@ -94,6 +94,20 @@ def test_a_node_is_spoken_to_only_when_all_its_runs_are_known() -> None:
     assert [grant.run for grant in world.wishes[0].runs] == [run.run]
 
 
+def test_a_run_that_was_archived_is_not_waited_for() -> None:
+    world = a_world()
+    (first,) = world.run_ids
+    world.run_ends(first, RunState.EVICTED)
+    world.tick(70)
+    wishes = len(world.wishes)
+
+    world.clear(world.runs[first])
+    world.tick(5)
+
+    assert len(world.wishes) == wishes
+    assert not any("unheard" in code for code, _ in world.why())
+
+
 def test_the_term_is_higher_than_any_that_was_heard_of() -> None:
     world = World(memory=Memory(term=3))
     world.hear(SchedulerState(term=5, at=NOW), retained=True)
