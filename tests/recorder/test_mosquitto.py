@@ -131,6 +131,28 @@ async def test_a_backlog_of_ten_thousand_is_drained(
             assert await count(store, tables.gap) == 0
 
 
+async def test_what_a_broker_took_while_it_knew_of_no_recorder_is_not_lost(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    with Outbox(None) as outbox:
+        remote = MqttBus(Connection(url=broker.url), "node", "n1")
+        bus = NodeBus("n1", "boot", remote, outbox, frozenset({Writer.COLLECTOR}))
+        async with Store(url(tmp_path)) as store, running(remote):
+            sending = asyncio.create_task(bus.run())
+            for number in range(50):
+                bus.record(EventKind.PROBLEM, {"what": "test", "text": str(number)})
+            await until(lambda: bus._sent == {outbox.stream: 50})
+            # A round trip later the broker has thrown all of them away.
+            assert await remote.deliver(an_event(1, stream="another")) is None
+
+            async with recorder(broker, store):
+                await until(lambda: bus.unrecorded == 0, 3)
+
+            sending.cancel()
+            await asyncio.wait([sending])
+            assert store.recorded("n1") == {outbox.stream: 50}
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""

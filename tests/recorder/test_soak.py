@@ -67,14 +67,20 @@ def test_every_event_is_exactly_one_row_whoever_is_killed(tmp_path: Path) -> Non
         recorder = RecorderProcess(broker.url, tmp_path)
         recorder.start()
         with nodes(broker.url, tmp_path) as children:
-            for round_ in range(8):
-                time.sleep(1.0)
-                if round_ % 2:
-                    recorder.kill()
-                    recorder.start()
-                else:
-                    broker.kill()
-                    broker.start()
+            for _ in range(3):
+                time.sleep(0.8)
+                recorder.kill()
+                recorder.start()
+                time.sleep(0.8)
+                broker.kill()
+                broker.start()
+                # Both: the nodes speak to a broker that knows of no recorder.
+                time.sleep(0.8)
+                recorder.kill()
+                broker.kill()
+                broker.start()
+                time.sleep(0.8)
+                recorder.start()
             for child in children:
                 assert child.wait(20) == 0
         assert recorder.stop() == 0
