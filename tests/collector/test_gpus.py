@@ -75,7 +75,7 @@ class Node:
         return next(state for state in reversed(self.of(GpuState)) if state.gpu == gpu)
 
     def events(self, kind: str) -> list[Event]:
-        return [event for event in self.outbox.after(0, 1000) if event.kind == kind]
+        return [event for event in self.outbox.after({}, 1000, 1000) if event.kind == kind]
 
 
 @pytest.fixture

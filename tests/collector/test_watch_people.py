@@ -64,7 +64,7 @@ class Node:
 
     @property
     def kept(self) -> list[object]:
-        return [event.data["active"] for event in self.outbox.after(0, 100)]
+        return [event.data["active"] for event in self.outbox.after({}, 100, 100)]
 
 
 def simulated(**people: object) -> tuple[Simulation, Clock, Node]:
