@@ -253,7 +253,7 @@ class Rig:
 
     def events(self, run: str) -> list[dict[str, Any]]:
         """Return the recorded events of a run."""
-        found = self.outbox.after(0, 1000)
+        found = self.outbox.after({}, 1000, 1000)
         return [event.data for event in found if event.data.get("run") == run]
 
     async def _check_for_ever(self) -> None:
