@@ -97,6 +97,7 @@ def connection(settings: BusSettings) -> Connection:
         url=settings.url,
         user=settings.user,
         password=password,
+        client_id=settings.client_id,
         protocol=settings.protocol,
         ca_file=_text(settings.ca_file),
         certificate_file=_text(settings.certificate_file),

@@ -57,6 +57,8 @@ class Connection:
     """`mqtt://host:port` or `mqtts://host:port`."""
     user: str | None = None
     password: str | None = None
+    client_id: Literal["user", "own"] = "user"
+    """`own`: several connections share the account, so each makes up its client id."""
     protocol: str = "auto"
     """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
     ca_file: str | None = None
@@ -79,24 +81,31 @@ class MqttBus:
     """One connection to a broker that is made again whenever it is lost; see `Bus`.
 
     `durable` is for who must not miss a message while away (the recorder): the broker keeps the
-    session, and a message counts as received when `Delivery.acknowledge` was called.
+    session, and a message counts as received when `Delivery.acknowledge` was called. `announces`
+    is off for who merely passes by (the command line): its coming and going is nobody's fact.
     """
 
     def __init__(
-        self, connection: Connection, service: str, instance: str, *, durable: bool = False
+        self,
+        connection: Connection,
+        service: str,
+        instance: str,
+        *,
+        durable: bool = False,
+        announces: bool = True,
     ) -> None:
         self._to = connection
         self._service = service
         self._instance = instance
         self._durable = durable
-        # A session belongs to a client id: who wants it back after a restart must keep the id.
-        own = "" if durable else f"-{uuid.uuid4().hex[:8]}"
-        self._client_id = connection.user or f"gleaner-{service}-{instance}{own}"
+        self._announces = announces
+        self._client_id = self._make_client_id()
         self._subscriptions = Subscriptions()
         self._facts: dict[str, tuple[bytes, int]] = {}
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._client: paho.Client | None = None
         self._connected = False
+        self._leaving = False
         self._lost = asyncio.Event()
         self._failure: BaseException | None = None
         self._refused: set[str] = set()
@@ -226,7 +235,8 @@ class MqttBus:
         with contextlib.suppress(OSError, ValueError):
             client._sock_close()  # noqa: SLF001 - paho offers no way to close without a DISCONNECT
         if was_connected:
-            logger.warning("lost the broker at %s", self._to.url)
+            if not self._leaving:
+                logger.warning("lost the broker at %s", self._to.url)
             self._subscriptions.connection(False)
 
     async def _housekeeping(self, client: paho.Client) -> None:
@@ -237,6 +247,13 @@ class MqttBus:
             if not self._connected and asyncio.get_running_loop().time() > connecting_until:
                 self._complain(f"{self._to.url}: no answer within {ANSWER_SECONDS:g} s")
                 self._lost.set()
+
+    def _make_client_id(self) -> str:
+        if self._to.user and self._to.client_id == "user":
+            return self._to.user
+        # A session belongs to a client id: who wants it back after a restart must keep the id.
+        own = "" if self._durable else f"-{uuid.uuid4().hex[:8]}"
+        return f"gleaner-{self._service}-{self._instance}{own}"
 
     def _make_client(self) -> paho.Client:
         version = MQTTProtocolVersion.MQTTv5
@@ -262,7 +279,8 @@ class MqttBus:
                 keyfile=self._to.key_file,
                 cert_reqs=ssl.CERT_REQUIRED,
             )
-        client.will_set(*self._availability("offline"), qos=1, retain=True)
+        if self._announces:
+            client.will_set(*self._availability("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
@@ -372,7 +390,8 @@ class MqttBus:
         self._client, self._connected = client, True
         self._refused.clear()
         logger.info("connected to the broker at %s", self._to.url)
-        client.publish(*self._availability("online"), qos=1, retain=True)
+        if self._announces:
+            client.publish(*self._availability("online"), qos=1, retain=True)
         for topic, (payload, qos) in list(self._facts.items()):
             client.publish(topic, payload, qos, retain=True)
             if not payload:
@@ -424,15 +443,16 @@ class MqttBus:
 
     async def _farewell(self) -> None:
         """A clean disconnect sends no will, so say it ourselves; wait 3 s at most."""
-        client = self._client
+        client, self._leaving = self._client, True
         if client is None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                info = client.publish(*self._availability("offline"), qos=1, retain=True)
-                # paho sets no asyncio.Event.
-                while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+                if self._announces:
+                    info = client.publish(*self._availability("offline"), qos=1, retain=True)
+                    # paho sets no asyncio.Event.
+                    while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
                 client.disconnect()
                 await self._lost.wait()
         self._connected, self._client = False, None

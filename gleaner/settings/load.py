@@ -42,6 +42,8 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
     file: ClassVar[dict[str, Any]] = {}
     environment: ClassVar[dict[str, Any]] = {}
+    path: ClassVar[Path | None] = None
+    """The file they were read from; the runner does not trust one that others may write."""
 
     log: LogSettings = LogSettings()
 
@@ -88,7 +90,8 @@ def load(settings_type: type[S], path: Path | None = None) -> S:
         "environment": {name: value for name, value in _environment().items() if name in fields},
     }
     # A class of its own per call: pydantic-settings wants its sources on the class.
-    bound = type(settings_type.__name__, (settings_type,), wanted | {"__module__": __name__})
+    sources = wanted | {"path": found, "__module__": __name__}
+    bound = type(settings_type.__name__, (settings_type,), sources)
     try:
         settings: S = bound()
     except ValidationError as error:

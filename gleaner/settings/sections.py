@@ -78,10 +78,15 @@ class BusSettings(Section):
         "`gleaner up` starts a broker there if none answers.",
     )
     user: str | None = Field(
-        None, description="User name; it is the client id too, so that nobody can pose as another."
+        None, description="User name; the client id too, so that nobody can throw another off."
     )
     password: str | None = Field(None, description="Better in `password_file`.")
     password_file: Path | None = Field(None, description="A file whose first line is the password.")
+    client_id: Literal["user", "own"] = Field(
+        "user",
+        description="`user`: the user name is the client id. `own`: each connection makes up one, "
+        "where several share an account.",
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; `auto` tries 5 first."
     )
@@ -192,6 +197,11 @@ class NodeSettings(Section):
         None,
         description="While this file exists nothing runs here; any user of the node may touch it. "
         "Default: `pause/pause` in the data directory.",
+    )
+    notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
+        "auto",
+        description="How opens and keys are noticed: `auto` takes the best the kernel allows; "
+        "`check` hears nothing and relies on the check each `gpu.check_seconds`.",
     )
     gpu: GpuSettings = Field(GpuSettings(), description="")
     people: PeopleSettings = Field(PeopleSettings(), description="")

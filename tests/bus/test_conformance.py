@@ -273,3 +273,21 @@ async def test_handlers_learn_of_every_connect_and_loss(make: Make) -> None:
 
     await until(lambda: said == [True, False, True])
     await one.stop()
+
+
+@pytest.mark.broker
+async def test_who_merely_passes_by_leaves_nothing_at_the_broker(mosquitto: Mosquitto) -> None:
+    mosquitto.forget()
+    watching, heard = MqttClient(mosquitto.url, "watching", "auto"), list[Delivery]()
+    watching.bus.subscribe(Availability, heard.append)
+    await watching.start()
+    await until(lambda: bool(heard))
+
+    passing = MqttClient(mosquitto.url, "passing", "auto")
+    passing.bus = MqttBus(Connection(url=mosquitto.url), "test", "passing", announces=False)
+    await passing.start()
+    assert await passing.bus.deliver(a_beat()) is None
+    await passing.stop()
+
+    assert [delivery.levels["instance"] for delivery in heard] == ["watching"]
+    await watching.stop()

@@ -1,0 +1,194 @@
+"""`/api`: everything the page shows as JSON, and the four changes it offers.
+
+A FastAPI application of its own, so that OpenAPI comes for free at `/api/openapi.json`. It has no
+docs page, because FastAPI's would load scripts from elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from starlette.responses import JSONResponse
+
+from gleaner import __version__
+from gleaner.bus.message import Utc
+from gleaner.bus.messages import Blocker, RequestKind
+from services.web.live import Live
+from services.web.questions import NoAnswer, Questions
+from services.web.view import Gpu, Node, ShownRun, Snapshot
+
+
+class Problem(BaseModel):
+    """Why a request was not fulfilled."""
+
+    detail: str
+
+
+class GpuBlockers(BaseModel):
+    """Why nothing (more) starts on one GPU."""
+
+    node: str
+    gpu: str
+    index: int | None
+    blockers: tuple[Blocker, ...] | None
+    """Empty: nothing is in the way; null: the scheduler has not said."""
+
+
+class Events(BaseModel):
+    """One page of what was recorded, newest first."""
+
+    rows: tuple[dict[str, JsonValue], ...]
+    cursor: str | None
+    """Ask with this for the next page; null: that was all."""
+
+
+NodeName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+
+
+class Change(BaseModel):
+    """What shall change, where and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    node: NodeName | None = Field(None, description="Without it: the fleet.")
+    entry: NodeName | None = Field(None, description="One workload of the node.")
+    reason: str = Field("", max_length=500, description="Shown to everybody.")
+    duration_seconds: float | None = Field(
+        None, gt=0, le=366 * 86400, description="How long a pause lasts; null: until resumed."
+    )
+    by: str | None = Field(None, max_length=100, description="Who asks, for people to read.")
+
+
+class Answer(BaseModel):
+    """What the scheduler said."""
+
+    ok: bool
+    text: str
+
+
+GUARDED: dict[int | str, dict[str, Any]] = {
+    421: {"model": Problem, "description": "The Host header names somebody else."},
+}
+CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
+    400: {"model": Problem, "description": "The body is not JSON."},
+    401: {"model": Problem, "description": "From another machine, and the token is missing."},
+    403: {"model": Problem, "description": "From a foreign page, or controls are off."},
+    409: {"model": Answer, "description": "The scheduler refused, and says why."},
+    503: {"model": Problem, "description": "The scheduler did not answer."},
+}
+
+
+def make_api(live: Live, questions: Questions) -> FastAPI:
+    """Return the application to mount at `/api`."""
+    api = FastAPI(
+        title="Gleaner",
+        version=__version__,
+        description="Who uses every GPU, and why nothing runs on it.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=GUARDED,
+    )
+
+    @api.get("/fleet")
+    async def fleet() -> Snapshot:
+        """Return everything that the page shows."""
+        return live.snapshot()
+
+    @api.get("/nodes")
+    async def nodes() -> tuple[Node, ...]:
+        """Return all nodes."""
+        return live.snapshot().nodes
+
+    @api.get("/nodes/{node}", responses={404: {"model": Problem, "description": "Not known."}})
+    async def node(node: Annotated[str, Path(max_length=80)]) -> Node:
+        """Return one node."""
+        found = next((one for one in live.snapshot().nodes if one.node == node), None)
+        if found is None:
+            raise HTTPException(404, f"there is no node {node!r}")
+        return found
+
+    @api.get("/gpus")
+    async def gpus() -> tuple[Gpu, ...]:
+        """Return all GPUs."""
+        return tuple(gpu for one in live.snapshot().nodes for gpu in one.gpus)
+
+    @api.get("/runs")
+    async def runs() -> tuple[ShownRun, ...]:
+        """Return all runs that live or are just over."""
+        return tuple(run for one in live.snapshot().nodes for run in one.runs)
+
+    @api.get("/blockers")
+    async def blockers() -> tuple[GpuBlockers, ...]:
+        """Return why nothing (more) starts, for every GPU."""
+        return tuple(
+            GpuBlockers(node=gpu.node, gpu=gpu.gpu, index=gpu.index, blockers=gpu.blockers)
+            for one in live.snapshot().nodes
+            for gpu in one.gpus
+        )
+
+    @api.get(
+        "/events",
+        responses={
+            400: {"model": Problem, "description": "The recorder cannot make sense of it."},
+            503: {"model": Problem, "description": "The recorder did not answer."},
+        },
+    )
+    async def events(
+        what: Literal["events", "runs"] = "events",
+        node: NodeName | None = None,
+        kind: Annotated[str | None, Query(max_length=80)] = None,
+        since: Utc | None = None,
+        until: Utc | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Events:
+        """Return what was recorded, newest first, in pages."""
+        try:
+            answer = await questions.history(
+                what, node=node, kind=kind, since=since, until=until, limit=limit, cursor=cursor
+            )
+        except NoAnswer as error:
+            raise HTTPException(503, str(error)) from error
+        if answer.error is not None:
+            raise HTTPException(400, answer.error)
+        return Events(rows=answer.rows, cursor=answer.cursor)
+
+    for kind in RequestKind:
+        _add_change(api, questions, kind)
+    return api
+
+
+def _add_change(api: FastAPI, questions: Questions, kind: RequestKind) -> None:
+    async def change(request: Request, wish: Change) -> Any:
+        try:
+            answer = await questions.request(
+                kind,
+                by=wish.by or by_whom(request),
+                node=wish.node,
+                entry=wish.entry,
+                reason=wish.reason,
+                duration_seconds=wish.duration_seconds,
+            )
+        except NoAnswer as error:
+            raise HTTPException(503, str(error)) from error
+        body = Answer(ok=answer.ok, text=answer.text)
+        return body if answer.ok else JSONResponse(body.model_dump(), 409)
+
+    change.__doc__ = _CHANGES[kind]
+    api.post(f"/{kind.value}", response_model=Answer, responses=CHANGES, name=kind.value)(change)
+
+
+_CHANGES = {
+    RequestKind.PAUSE: "End all runs and start none: in the fleet, on a node, or of one workload.",
+    RequestKind.RESUME: "Take a pause back; for a workload also forget that it crashed.",
+    RequestKind.DRAIN: "Start nothing new on a node; what runs goes on.",
+    RequestKind.UNDRAIN: "Take a drain back.",
+}
+
+
+def by_whom(request: Request) -> str:
+    """Return who asks, as far as we know."""
+    return f"the page at {request.client.host}" if request.client else "the page"

@@ -1,0 +1,135 @@
+"""The web application: pages, the live stream, static files, health, metrics and the API."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qs, quote
+
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from gleaner.bus.messages import RequestKind
+from services.web.answers import Answers, GivenAnswer
+from services.web.api import by_whom, make_api
+from services.web.live import Live
+from services.web.metrics import CONTENT_TYPE
+from services.web.metrics import render as render_metrics
+from services.web.pages import STATIC, Pages
+from services.web.questions import NoAnswer, Questions
+from services.web.security import Guard, Rules
+
+PING_SECONDS = 15
+SEND_SECONDS = 30.0
+FORM_BYTES = 10_000
+STREAM_HEADERS = {
+    # Caddy's `encode gzip` holds events back for seconds unless the stream says it is encoded.
+    "Content-Encoding": "identity",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
+    """Return the whole application."""
+    pages, answers = Pages(), Answers()
+
+    def page(request: Request, only: str | None = None) -> Response:
+        snapshot = live.snapshot()
+        is_known = only is None or any(node.node == only for node in snapshot.nodes)
+        peer = request.client.host if request.client else None
+        html = pages.render(
+            snapshot,
+            # Relative, so that any prefix of a proxy in front of us is right.
+            root="./" if only is None else "../",
+            controls=rules.controls(request.headers, peer),
+            only=only,
+            answer=answers.get(request.query_params.get("answer", ""))
+            if is_known
+            else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
+        )
+        return HTMLResponse(html, 200 if is_known else 404, {"Cache-Control": "no-store"})
+
+    async def fleet(request: Request) -> Response:
+        return page(request)
+
+    async def node(request: Request) -> Response:
+        return page(request, request.path_params["node"])
+
+    async def events(request: Request) -> Response:
+        return EventSourceResponse(
+            live.events(request.headers.get("last-event-id")),
+            headers=STREAM_HEADERS,
+            ping=PING_SECONDS,
+            send_timeout=SEND_SECONDS,
+        )
+
+    async def control(request: Request) -> Response:
+        """Take a form of the page where script is off; answer with the page again."""
+        body = await request.body()
+        if len(body) > FORM_BYTES:
+            return PlainTextResponse("the form is too large\n", 413)
+        form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
+        identity = answers.keep(await _ask(questions, form, by_whom(request)))
+        return RedirectResponse(f"./?answer={quote(identity)}", 303)
+
+    async def health(_: Request) -> Response:
+        if live.connected:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the broker cannot be reached\n", 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(render_metrics(live.snapshot()), media_type=CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/", fleet),
+            Route("/node/{node}", node),
+            Route("/events", events),
+            Route("/control", control, methods=["POST"]),
+            Route("/healthz", health),
+            Route("/metrics", metrics),
+            Mount("/api", make_api(live, questions)),
+            Mount("/static", _Static(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, rules=rules)],
+    )
+
+
+async def _ask(questions: Questions, form: dict[str, str], by: str) -> GivenAnswer:
+    try:
+        kind = RequestKind(form.get("kind", ""))
+        duration = float(form["duration_seconds"]) if form.get("duration_seconds") else None
+    except ValueError:
+        return GivenAnswer(ok=False, text="The form was not understood.")
+    try:
+        answer = await questions.request(
+            kind,
+            by=by,
+            node=form.get("node") or None,
+            entry=form.get("entry") or None,
+            reason=form.get("reason", "")[:500],
+            duration_seconds=duration,
+        )
+    except NoAnswer as error:
+        return GivenAnswer(ok=False, text=str(error))
+    return GivenAnswer(ok=answer.ok, text=answer.text)
+
+
+class _Static(StaticFiles):
+    """Static files that a browser keeps for ever: their addresses change with their contents."""
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response

@@ -1,0 +1,49 @@
+// How numbers and ages are written; services/web/texts.py writes them the same.
+
+export function age(seconds: number): string {
+  const whole = Math.max(0, Math.trunc(seconds));
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.trunc(whole / 60);
+  const hours = Math.trunc(whole / 3600);
+  const days = Math.trunc(whole / 86400);
+  if (hours === 0) return `${minutes} min`;
+  if (days === 0) return `${hours} h ${minutes % 60} min`;
+  return `${days} d ${hours % 24} h`;
+}
+
+export function gibibytes(bytes: number | null | undefined): string {
+  if (bytes == null) return "–";
+  const amount = bytes / 2 ** 30;
+  return amount < 100 ? amount.toFixed(1) : amount.toFixed(0);
+}
+
+export function whole(number: number | null | undefined, unit: string): string {
+  return number == null ? "–" : `${Math.round(number)} ${unit}`;
+}
+
+export function share(part: number | null, total: number | null): number {
+  if (part === null || !total) return 0;
+  return Math.max(0, Math.min(100, Math.round((100 * part) / total)));
+}
+
+export function milliseconds(seconds: number | null | undefined): string {
+  if (seconds == null) return "–";
+  if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  return `${seconds.toFixed(2)} s`;
+}
+
+/** In tenths, for the fill of a tile; -1: not known. */
+export function tenths(percent: number | null): number {
+  return percent === null ? -1 : Math.max(0, Math.min(10, Math.round(percent / 10)));
+}
+
+/** `2026-11-21 14:00`, as the server writes an instant. */
+export function minute(at: string): string {
+  return new Date(at).toISOString().slice(0, 16).replace("T", " ");
+}
+
+/** `14:00:12` */
+export function clock(at: string): string {
+  return new Date(at).toISOString().slice(11, 19);
+}

@@ -1,0 +1,54 @@
+"""Take pictures of the example fleet: `python -m tests.browser.look FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.browser.chromium import start
+from tests.web.site import Site
+
+
+def main(folder: Path) -> None:
+    """Take the page wide, on a phone, and dark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Site() as site, sync_playwright() as playwright:
+        browser = start(playwright)
+        time.sleep(11)  # until draco is stale
+        for name, width, scheme, script in (
+            ("wide", 1400, "light", True),
+            ("dark", 1400, "dark", True),
+            ("phone", 390, "light", True),
+            ("phone-dark", 390, "dark", True),
+            ("no-script", 1400, "light", False),
+        ):
+            context = browser.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme=scheme,  # type: ignore[arg-type]
+                java_script_enabled=script,
+                device_scale_factor=1,
+            )
+            page = context.new_page()
+            page.on("console", lambda message: print(message.text))
+            page.on("pageerror", lambda error: print(error))
+            page.goto(site.url)
+            if script:
+                page.wait_for_selector("[data-link=live]")
+                time.sleep(0.5)
+            page.screenshot(path=folder / f"{name}.png", full_page=True)
+            height = page.evaluate("document.documentElement.scrollHeight")
+            for top in range(0, height if width < 1000 else 2000, 1000):
+                page.screenshot(
+                    path=folder / f"{name}-{top}.png",
+                    full_page=True,
+                    clip={"x": 0, "y": top, "width": width, "height": min(1000, height - top)},
+                )
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
