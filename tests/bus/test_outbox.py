@@ -161,6 +161,39 @@ def test_a_row_that_rotted_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> N
         ]
 
 
+def test_a_row_that_vanished_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with Outbox(path) as outbox:
+        for text in "abc":
+            outbox.append(an_event(text))
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM event WHERE sequence = 2")
+    database.close()
+
+    with Outbox(path) as outbox:
+        assert [(one.sequence, one.kind) for one in all_of(outbox)] == [
+            (1, "test"),
+            (2, "problem"),
+            (3, "test"),
+        ]
+
+
+def test_rows_that_make_no_sense_are_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with Outbox(path) as outbox:
+        for text in "abc":
+            outbox.append(an_event(text))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE event SET sequence = 1000000000 WHERE sequence = 3")
+    database.close()
+
+    with Outbox(path) as outbox:
+        assert len(outbox) == 0
+    assert "number 1000000000 after 2" in caplog.text
+
+
 def test_a_file_of_another_machine_is_kept_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
