@@ -22,7 +22,7 @@ from gleaner.bus.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
-BATCH = 25
+BATCH = 10
 """Events prepared at once: some milliseconds at most, because the reflex runs in this loop."""
 WATERMARK_SECONDS = 1.0
 """How long a new connection waits for the retained watermark: it saves sending what is recorded."""
@@ -42,10 +42,9 @@ class NodeBus:
         self._local = Subscriptions()
         self._last: dict[str, Message] = {}
         self._sent: dict[str, int] = {}
-        """Per stream, the last number the broker took; nothing of it is recorded yet."""
-        self._round = 0
+        """Per stream, the last number on its way; it is not recorded yet."""
         self._pace = Pace()
-        self._refusal = ""
+        self._refusal: str | None = None
         self._heard_watermark = asyncio.Event()
         self._something_to_do = asyncio.Event()
         remote.subscribe(Recorded, self._on_recorded, node=node)
@@ -138,18 +137,24 @@ class NodeBus:
 
     async def run(self) -> None:
         """Send events to the recorder until cancelled."""
-        while True:
-            if not self._remote.connected:
-                await self._wait(1.0)
-                continue
-            if not self._heard_watermark.is_set():
-                await _wait_for(self._heard_watermark, WATERMARK_SECONDS)
-                self._heard_watermark.set()
-                self._send_again()
-            self._look_at_watermark()
-            batch = self._outbox.after(self._sent, self._pace.window, BATCH)
-            if not batch or not await self._send(batch):
-                await self._wait(1.0)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                if not self._remote.connected:
+                    await self._wait(1.0)
+                    continue
+                if not self._heard_watermark.is_set():
+                    await _wait_for(self._heard_watermark, WATERMARK_SECONDS)
+                    self._heard_watermark.set()
+                    self._send_again()
+                self._look_at_watermark()
+                batch = self._outbox.after(self._sent, self._pace.window, BATCH)
+                for event in batch:
+                    group.create_task(self._send(event))
+                    self._sent[event.stream] = event.sequence
+                if batch:
+                    await asyncio.sleep(0)
+                else:
+                    await self._wait(1.0)
 
     def _look_at_watermark(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -161,30 +166,15 @@ class NodeBus:
 
     def _send_again(self) -> None:
         """Go back to the oldest event that is not recorded."""
-        self._round += 1
         self._sent.clear()
 
-    async def _send(self, batch: list[Event]) -> bool:
-        """Send in order; return whether the broker took all of them."""
-        this_round = self._round
-        async with asyncio.TaskGroup() as group:
-            answers = []
-            for event in batch:
-                # An outbox that outlived a new name of its node goes on under that name.
-                event = event.model_copy(update={"node": self.node})
-                answers.append((event, group.create_task(self._remote.deliver(event))))
-                await asyncio.sleep(0)
-        for event, answer in answers:
-            refusal = answer.result()
-            if refusal is not None:
-                if self._remote.connected and refusal != self._refusal:
-                    logger.warning("events wait in the outbox: %s", refusal)
-                    self._refusal = refusal
-                return False
-            self._refusal = ""
-            if this_round == self._round:
-                self._sent[event.stream] = event.sequence
-        return True
+    async def _send(self, event: Event) -> None:
+        # An outbox that outlived a new name of its node goes on under that name.
+        refusal = await self._remote.deliver(event.model_copy(update={"node": self.node}))
+        # What the broker did not take stays before the watermark, and is sent again with the rest.
+        if refusal is not None and self._remote.connected and refusal != self._refusal:
+            logger.warning("events wait in the outbox: %s", refusal)
+        self._refusal = refusal
 
     def _on_connection(self, connected: bool) -> None:
         if connected:

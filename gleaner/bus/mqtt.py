@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 10
 BACKOFF_SECONDS = (0.2, 15.0)
 ANSWER_SECONDS = 10.0
+STEADY_SECONDS = 5.0
+"""A connection that lasted less was no success; the next attempt waits longer."""
+FLAPS = 4
 SESSION_SECONDS = 24 * 3600
 UNACKNOWLEDGED = 500
 OFFLINE = "the broker cannot be reached"
@@ -167,10 +170,21 @@ class MqttBus:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled; then say farewell."""
         attempt = 0
+        clock = asyncio.get_running_loop().time
         while True:
-            attempt = 0 if await self._live() else attempt + 1
+            before = clock()
+            was_connected = await self._live()
             if self._failure:
                 raise self._failure
+            attempt = 0 if was_connected and clock() - before > STEADY_SECONDS else attempt + 1
+            if was_connected and attempt == FLAPS:
+                # Two clients of one id throw each other off; not every broker says so.
+                logger.warning(
+                    "%s: lost %d times within seconds; does another client call itself %r?",
+                    self._to.url,
+                    FLAPS,
+                    self._client_id,
+                )
             low, high = BACKOFF_SECONDS
             # Full jitter: after a broker's restart a thousand nodes must not come at once.
             longest = min(high, low * 2 ** min(attempt, 10))
@@ -180,11 +194,15 @@ class MqttBus:
         """Live through one connection; return whether there was one."""
         self._lost = asyncio.Event()
         self._connection = uuid.uuid4().hex
-        host, port = self._to.address
+        to = self._to
+        host, port = to.address
         try:
             client = self._make_client()
         except (OSError, ValueError) as error:
-            self._complain(f"{self._to.url}: certificates cannot be used: {error}")
+            files = ", ".join(
+                file for file in (to.ca_file, to.certificate_file, to.key_file) if file
+            )
+            self._complain(f"{to.url}: the certificates ({files}) cannot be used: {error}")
             return False
         connecting = asyncio.create_task(asyncio.to_thread(self._connect, client, host, port))
         misc = None
@@ -383,9 +401,7 @@ class MqttBus:
     def _on_disconnect(
         self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object
     ) -> None:
-        if reason == "Session taken over":
-            self._complain(f"{self._to.url}: another client came as {self._client_id!r}")
-        elif reason.is_failure:
+        if reason.is_failure:
             logger.debug("disconnected: %s", reason)
         self._lost.set()
 
@@ -439,3 +455,4 @@ class MqttBus:
                         await asyncio.sleep(0.005)
                 client.disconnect()
                 await self._lost.wait()
+        self._connected, self._client = False, None

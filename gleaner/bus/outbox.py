@@ -29,7 +29,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from gleaner.bus.codec import MAX_PAYLOAD_BYTES
+from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
 from gleaner.bus.messages import Event, EventKind
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ OVERHEAD_BYTES = 200
 """What an event costs beside its body, in memory and on disk."""
 BATCH = 500
 RETRY_SECONDS = 1.0
+LOCKED_SECONDS = 0.5
 LAYOUT = 1
 
 _SCHEMA = """
@@ -105,12 +106,12 @@ class Outbox:
         """Keep an event; return it with its stream and sequence number."""
         self.last += 1
         kept = event.model_copy(update={"stream": self.stream, "sequence": self.last})
-        text = kept.model_dump_json().encode()
+        text = encode(kept)
         if len(text) > MAX_EVENT_BYTES:
             logger.error("an event %s of %d bytes is too large to be kept", event.kind, len(text))
             what = f"an event {event.kind} of {len(text)} bytes was too large to be kept"
             kept = _problem(kept, what)
-            text = kept.model_dump_json().encode()
+            text = encode(kept)
         # Level 1: a minute's samples of 8 GPUs (16 kB) take 0.1 ms and shrink to a tenth.
         body = zlib.compress(text, 1)
         with self._lock:
@@ -203,7 +204,7 @@ class Outbox:
 
     def _load(self, path: Path) -> _Streams:
         # Used by the thread once it runs, by its opener before; never by both.
-        database = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
+        database = sqlite3.connect(path, timeout=LOCKED_SECONDS, check_same_thread=False)
         try:
             # Exclusive: a second process with this file would mix up its numbers.
             database.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -228,9 +229,11 @@ class Outbox:
         layout = database.execute("PRAGMA user_version").fetchone()[0]
         if layout not in (0, LAYOUT):
             raise _Unusable(f"written by another version of Gleaner (layout {layout})")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version={LAYOUT}")
+        if layout == 0:
+            # Nothing is written otherwise: on a full disk, what is there can still be read.
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version={LAYOUT}")
         machine = _machine()
         row = database.execute("SELECT machine FROM origin").fetchone()
         if row is None:

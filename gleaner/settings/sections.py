@@ -50,7 +50,9 @@ def _check_busy_when(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _strip(words: object) -> object:
-    """`"a, b"` in a list of an environment variable means a and b."""
+    """`"a, b"`, as an environment variable has it, means a and b."""
+    if isinstance(words, str):
+        words = [word for word in words.split(",") if word.strip()]
     if isinstance(words, list | tuple):
         return tuple(word.strip() if isinstance(word, str) else word for word in words)
     return words
@@ -195,6 +197,11 @@ class NodeSettings(Section):
         None,
         description="While this file exists nothing runs here; any user of the node may touch it. "
         "Default: `pause/pause` in the data directory.",
+    )
+    notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
+        "auto",
+        description="How opens and keys are noticed: `auto` takes the best the kernel allows; "
+        "`check` hears nothing and relies on the check each `gpu.check_seconds`.",
     )
     gpu: GpuSettings = Field(GpuSettings(), description="")
     people: PeopleSettings = Field(PeopleSettings(), description="")

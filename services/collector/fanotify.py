@@ -21,7 +21,7 @@ from services.collector.interface import Notice, NoticedBy
 
 _CLASS_NOTIF_CLOEXEC_NONBLOCK_FID = 0x0 | 0x1 | 0x2 | 0x200
 _MARK_ADD, _MARK_REMOVE = 0x1, 0x2
-_ACCESS, _OPEN, _OVERFLOW = 0x1, 0x20, 0x4000
+_ACCESS, _OPEN, _CREATE, _OVERFLOW = 0x1, 0x20, 0x100, 0x4000
 _AT_CWD = -100
 _AT_HANDLE_FID, _AT_SYMLINK_FOLLOW = 0x200, 0x400
 _FILE_ID = 1
@@ -90,6 +90,10 @@ class Fanotify:
     def watch_reads(self, path: Path, handler: Handler) -> bool:
         """See `Notices.watch_reads`."""
         return self._watch(path, _ACCESS, handler)
+
+    def watch_made(self, directory: Path, handler: Handler) -> bool:
+        """See `Notices.watch_made`."""
+        return self._watch(directory, _CREATE, handler)
 
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""

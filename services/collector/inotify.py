@@ -39,6 +39,10 @@ class InotifyNotices:
         """See `Notices.watch_reads`."""
         return self._watch(path, Mask.ACCESS, handler)
 
+    def watch_made(self, directory: Path, handler: Handler) -> bool:
+        """See `Notices.watch_made`."""
+        return self._watch(directory, Mask.CREATE, handler)
+
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""
         watch, _ = self._watches.pop(path, (None, None))

@@ -165,7 +165,8 @@ class Notice:
 
 
 class Notices(Protocol):
-    """Hears of opens (of GPU devices) and of reads (of terminals: input only, never output).
+    """Hears of opens (of GPU devices), of reads (of terminals: input only, never output) and of
+    what is made in a directory (terminals: somebody logs in).
 
     To watch again what is watched already is cheap and repairs the watch of a device node that was
     replaced (a driver that was loaded anew, a terminal whose number was used again).
@@ -174,7 +175,7 @@ class Notices(Protocol):
     by: NoticedBy
     """How it hears of opens, for `Inventory`; `check` when the kernel tells us nothing."""
     reads_by: NoticedBy
-    """How it hears of reads: before Linux 6.6 fanotify does not reach pseudo-terminals."""
+    """How it hears of reads: before Linux 6.7 fanotify does not reach pseudo-terminals."""
 
     def watch_opens(self, path: Path, handler: Callable[[Notice], None]) -> bool:
         """Have a handler called for each open of a device; False if that is not possible."""
@@ -182,6 +183,10 @@ class Notices(Protocol):
 
     def watch_reads(self, path: Path, handler: Callable[[Notice], None]) -> bool:
         """Have a handler called for each read from a terminal; False if that is not possible."""
+        ...
+
+    def watch_made(self, directory: Path, handler: Callable[[Notice], None]) -> bool:
+        """Have a handler called for each file made in a directory; False if not possible."""
         ...
 
     def unwatch(self, path: Path) -> None:

@@ -60,7 +60,7 @@ class Logind:
             self._problem = None
         except (OSError, EOFError, TimeoutError, DBusFastError, _NoAnswer) as error:
             await self.close()
-            self._problem = str(error) or type(error).__name__
+            self._problem = _describe(error)
             self._retry_at = self._clock() + _RETRY_SECONDS
             self._seen = tuple(replace(seat, idle_seconds=None) for seat in self._seen)
             logger.debug("logind: %s", self._problem)
@@ -70,7 +70,7 @@ class Logind:
         """Return what cannot be seen, if so."""
         if self._problem is None:
             return ()
-        return (f"people at graphical seats are not seen: logind: {self._problem}",)
+        return (f"people at graphical seats are not seen: {self._problem}",)
 
     async def close(self) -> None:
         """Leave the system bus."""
@@ -80,7 +80,8 @@ class Logind:
         if bus.connected:
             bus.disconnect()
         with contextlib.suppress(Exception):  # Why it was lost was told by the call already.
-            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
     async def _ask(self) -> tuple[Terminal, ...]:
         sessions = (await self._call(f"/{_NAME.replace('.', '/')}", "Manager", "ListSessions"))[0]
@@ -98,7 +99,8 @@ class Logind:
         if session["Type"] not in _GRAPHICAL:
             self._textual.add(path)
             return None
-        seated = session["Active"] and session["Class"] == "user"
+        # `user`, `user-early` (root), `user-light`; not `greeter`, `lock-screen`, `manager`.
+        seated = session["Active"] and session["Class"].startswith("user")
         if not seated or session.get("LockedHint", False):
             return None
         return Terminal(
@@ -137,3 +139,13 @@ class Logind:
         if reply.message_type is MessageType.ERROR:
             raise _NoAnswer(reply.body[0] if reply.body else reply.error_name)
         return list(reply.body)
+
+
+def _describe(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return f"logind did not answer within {_DEADLINE_SECONDS:g} s"
+        case OSError():
+            return f"the system's message bus (D-Bus) cannot be reached ({error.strerror or error})"
+        case _:
+            return f"logind: {error or type(error).__name__}"

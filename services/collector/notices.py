@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from services.collector.fanotify import Fanotify
 from services.collector.inotify import InotifyNotices
@@ -16,10 +17,12 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Notice], None]
 
 
-def open_notices() -> Notices:
-    """Return the best this machine allows; call in a running event loop."""
+def open_notices(wish: Literal["auto", "fanotify", "inotify", "check"] = "auto") -> Notices:
+    """Return the best this machine allows, or less by wish; call in a running event loop."""
     ways: list[Notices] = []
     for way in (Fanotify, InotifyNotices):
+        if wish not in ("auto", way.by):
+            continue
         try:
             ways.append(way())
         except OSError as error:
@@ -30,7 +33,7 @@ def open_notices() -> Notices:
 class FirstThatCan:
     """Several notices as one: each path is watched by the first of them that can.
 
-    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.6.
+    A file system may refuse fanotify where inotify works: pseudo-terminals before Linux 6.7.
     """
 
     def __init__(self, *ways: Notices) -> None:
@@ -45,6 +48,10 @@ class FirstThatCan:
     def watch_reads(self, path: Path, handler: Handler) -> bool:
         """See `Notices.watch_reads`."""
         return any(way.watch_reads(path, handler) for way in self._ways)
+
+    def watch_made(self, directory: Path, handler: Handler) -> bool:
+        """See `Notices.watch_made`."""
+        return any(way.watch_made(directory, handler) for way in self._ways)
 
     def unwatch(self, path: Path) -> None:
         """See `Notices.unwatch`."""

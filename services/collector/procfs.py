@@ -8,6 +8,7 @@ driver lists such a process itself.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pwd
 import stat
@@ -28,6 +29,7 @@ HURRY_SECONDS = 0.05
 """Who grants a scan this much wants to know now: a whole pass begins."""
 IDENTITY_SECONDS = 5.0
 """A process may change cgroup or program, so that what was read of it grows old."""
+_ORDINARY = frozenset({"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"})
 TOKEN = b"GLEANER_RUN_TOKEN="
 
 
@@ -59,6 +61,7 @@ class ProcfsProcesses:
         self._names: frozenset[str] = frozenset()
         self._holders: dict[int, frozenset[str]] = {}
         self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
+        self._is_new = False
         self._identities: dict[int, tuple[float, str, Process]] = {}
         self.sees_others = can_see_others()
 
@@ -72,7 +75,7 @@ class ProcfsProcesses:
         if numbers != self._numbers:
             self._numbers = numbers
             self._names = frozenset(path.name for path in devices.values())
-            self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
+            self._is_new = True
 
     def identify(self, pid: int) -> Process | None:
         """See `Processes`."""
@@ -124,42 +127,53 @@ class ProcfsProcesses:
         return {gpu: frozenset(pids) for gpu, pids in found.items()}
 
     def scan(self, budget_seconds: float) -> None:
-        """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry."""
+        """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry.
+
+        The first one after `watch` is whole, whatever the budget: who came before us must be known
+        before anything is called idle.
+        """
         if not self._numbers:
             return
         now = time.monotonic()
-        hurry = budget_seconds >= HURRY_SECONDS
+        hurry = self._is_new or budget_seconds >= HURRY_SECONDS
         if hurry or (self._pass.is_done and now - self._pass.started_at >= PASS_SECONDS):
             self._pass = _Pass(pids=sorted(_pids(), reverse=True), started_at=now)
-        until = now + budget_seconds
+        until = now + (math.inf if self._is_new else budget_seconds)
         work = self._pass
         while not work.is_done and now < until and (hurry or not work.is_ahead(now)):
             self.holds(work.pids[work.next])
             work.next += 1
             now = time.monotonic()
+        self._is_new = False
 
     def _devices_of(self, pid: int) -> frozenset[str]:
+        """Return the GPUs whose device a process has open; the inner loop of every pass."""
         found: frozenset[str] = frozenset()
-        directory = f"/proc/{pid}/fd/"
         try:
-            names = os.listdir(directory)
+            directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return found
-        for name in names:
-            with contextlib.suppress(OSError):
-                path = directory + name
-                # Only what may be a device is asked for its number: a stat of a file on a network
-                # file system that does not answer would hang us.
-                if self._may_be_device(os.readlink(path)):
-                    status = os.stat(path)
-                    if stat.S_ISCHR(status.st_mode):
-                        found |= self._numbers.get(status.st_rdev, frozenset())
+        try:
+            for name in os.listdir(directory):
+                try:
+                    path = os.readlink(name, dir_fd=directory)
+                    # Only what may be a device is asked for its number: a stat of a file on a
+                    # network file system that does not answer would hang us.
+                    if path[:5] == "/dev/":
+                        if path in _ORDINARY or path[:9] == "/dev/pts/":
+                            continue
+                    elif path[:1] != "/" or path.rpartition("/")[2] not in self._names:
+                        continue
+                    status = os.stat(name, dir_fd=directory)
+                except OSError:
+                    continue
+                if stat.S_ISCHR(status.st_mode):
+                    found |= self._numbers.get(status.st_rdev, frozenset())
+        except OSError:  # It ended while we looked.
+            return found
+        finally:
+            os.close(directory)
         return found
-
-    def _may_be_device(self, path: str) -> bool:
-        if path.startswith("/dev/"):
-            return path != "/dev/null" and not path.startswith("/dev/pts/")
-        return path.startswith("/") and path.rpartition("/")[2] in self._names
 
     def _read_identity(self, pid: int, name: str, parent: int, ticks: int) -> tuple[Process, bool]:
         """Return who it is, and whether that is all: in the midst of exec there are no words."""

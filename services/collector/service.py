@@ -32,7 +32,7 @@ from services.collector.watch_people import PeopleWatch
 logger = logging.getLogger(__name__)
 
 RUNS_SECONDS = 3.0
-"""How long a collector apart from its runner waits to hear of the node's runs."""
+"""How long a collector that starts waits to hear from the runner."""
 
 
 @dataclass(kw_only=True)
@@ -53,20 +53,17 @@ async def serve(settings: CollectorSettings) -> None:
     remote = MqttBus(connection(settings.bus), "collector", node.id)
     with Outbox(node.data_directory / "collector" / "outbox.sqlite") as outbox:
         bus = NodeBus(node.id, boot_id(), remote, outbox, frozenset({Writer.COLLECTOR}))
-        runs = _RunsHeard(bus)
         async with asyncio.TaskGroup() as group:
             group.create_task(remote.run(), name="bus")
             group.create_task(bus.run(), name="outbox")
             group.create_task(keep_healthy(node.data_directory, "collector", remote), name="health")
-            group.create_task(_collect_after(runs, bus, settings), name="collector")
+            group.create_task(collect(bus, settings), name="collector")
 
 
-async def collect(bus: NodeBus, settings: CollectorSettings, runs: tuple[Run, ...] = ()) -> None:
-    """Collect until cancelled, on a bus that others of this node may share.
-
-    `runs` are those heard of already; more are heard on the bus.
-    """
+async def collect(bus: NodeBus, settings: CollectorSettings) -> None:
+    """Collect until cancelled, on a bus that others of this node may share."""
     node = settings.node
+    runs = await _RunsHeard(bus).wait(RUNS_SECONDS)
     async with AsyncExitStack() as stack:
         parts = await _open_parts(bus, node, stack)
         people = PeopleWatch(bus, node.people, node.id, parts.terminals, parts.notices)
@@ -110,7 +107,7 @@ async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -
         )
     source = await open_source(node.gpu)
     stack.push_async_callback(source.close)
-    notices = open_notices()
+    notices = open_notices(node.notices)
     stack.callback(notices.close)
     procfs = ProcfsProcesses(node.gpu.command_lines)
     return Parts(
@@ -132,8 +129,8 @@ def _own_pids(source: Source) -> tuple[int, ...]:
 class _RunsHeard:
     """Knows when every run that the runner tells of has been heard.
 
-    A collector that starts beside a runner of another process must not take its runs for strangers
-    just because their facts are still under way.
+    A collector that starts must not take the runner's runs for strangers just because their facts
+    are still under way, or because the runner is still looking for them.
     """
 
     def __init__(self, bus: NodeBus) -> None:
@@ -165,7 +162,3 @@ class _RunsHeard:
     def _tell(self) -> None:
         if self._named is not None and self._named <= self._heard.keys():
             self._all.set()
-
-
-async def _collect_after(runs: _RunsHeard, bus: NodeBus, settings: CollectorSettings) -> None:
-    await collect(bus, settings, await runs.wait(RUNS_SECONDS))

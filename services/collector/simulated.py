@@ -29,17 +29,19 @@ from services.collector.script import (
     a_lively_day,
     read_script,
 )
+from services.collector.simulated_faces import (
+    SimulatedNotices,
+    SimulatedProcesses,
+    SimulatedSource,
+    SimulatedTerminals,
+)
 from services.collector.simulated_world import (
     COMPUTES,
     MEMORY_BYTES,
     POWER_LIMIT_WATTS,
     SimulatedGpu,
-    SimulatedNotices,
     SimulatedPerson,
     SimulatedProcess,
-    SimulatedProcesses,
-    SimulatedSource,
-    SimulatedTerminals,
     World,
     user_id_of,
 )
@@ -132,6 +134,7 @@ class Simulation:
             path = Path("/simulated", self._node, where)
             person = SimulatedPerson(user=user, where=where, path=path, typed_at=self._clock())
             self._world.people[where] = person
+            self.notices.tell_of_a_terminal()
         person.typed_at = self._clock()
         self.notices.tell(person.path, None)
 

@@ -116,11 +116,17 @@ def _stat(path: Path) -> os.stat_result | None:
 
 @lru_cache(maxsize=4096)
 def _user(user_id: int, _period: int) -> str | None:
-    """Return a user's name; asked again after each period."""
+    """Return a user's name; one that is not known is asked for again in the next period."""
     try:
-        return pwd.getpwuid(user_id).pw_name
+        return _name(user_id)
     except KeyError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def _name(user_id: int) -> str:
+    # Kept for ever: a directory server that hangs must not hold up the watch over known people.
+    return pwd.getpwuid(user_id).pw_name
 
 
 def _terminals_in_use() -> frozenset[int]:

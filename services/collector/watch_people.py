@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,8 @@ from gleaner.settings import PeopleSettings
 from services.collector import people
 from services.collector.interface import Notice, Notices, Terminal, Terminals
 
+HANDOVER_SECONDS = 0.05
+"""Between the making of a terminal and a look at it: sshd makes it as root, then gives it away."""
 PeopleBy = Literal["fanotify", "inotify", "atime", "script", "nothing"]
 
 
@@ -45,11 +48,19 @@ class PeopleWatch:
         self._seen: tuple[Terminal, ...] = ()
         self._seen_at = now()
         self._heard: dict[str, datetime] = {}
+        self._terminals_appear_in = settings.device_directory / "pts"
         self._watched: set[Path] = set()
         self._refused: set[Path] = set()
+        self._looking = asyncio.Lock()
+        self._soon: asyncio.TimerHandle | None = None
+        self._extra: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
         """Look at all terminals once."""
+        async with self._looking:
+            await self._look(None)
+
+    async def _look(self, notice: Notice | None) -> None:
         if not self._settings.enabled:
             if self._said is None:
                 self._say(people.not_watched(self._node, self._now()))
@@ -64,7 +75,7 @@ class PeopleWatch:
         self._watch()
         here = {terminal.where for terminal in seen}
         self._heard = {where: at for where, at in self._heard.items() if where in here}
-        self._say(self._observed(self._seen_at))
+        self._say(self._observed(self._seen_at), notice)
 
     def hear(self, notice: Notice) -> None:
         """Take somebody's input as what it is: they are active, and those who listen hear it now.
@@ -76,6 +87,10 @@ class PeopleWatch:
         if where is None:
             return
         self._heard[where] = now
+        if self._said is not None and any(
+            person.active and person.where == where for person in self._said.people
+        ):
+            return  # A key of somebody who is active changes nothing; keys come in thousands.
         self._say(self._observed(now), notice)
 
     def limitations(self) -> tuple[str, ...]:
@@ -95,7 +110,12 @@ class PeopleWatch:
 
     async def close(self) -> None:
         """Stop hearing and looking."""
-        for path in self._watched:
+        if self._soon is not None:
+            self._soon.cancel()
+        if self._extra is not None:
+            self._extra.cancel()
+            await asyncio.wait([self._extra])
+        for path in (*self._watched, self._terminals_appear_in):
             self._notices.unwatch(path)
         self._watched.clear()
         await self._terminals.close()
@@ -107,6 +127,21 @@ class PeopleWatch:
         # Those watched already too: a terminal's number may have been used again since.
         self._watched = {path for path in paths if self._notices.watch_reads(path, self.hear)}
         self._refused = paths - self._watched
+        self._notices.watch_made(self._terminals_appear_in, self._hear_of_a_new_terminal)
+
+    def _hear_of_a_new_terminal(self, notice: Notice) -> None:
+        if self._soon is None:
+            loop = asyncio.get_running_loop()
+            self._soon = loop.call_later(HANDOVER_SECONDS, self._look_soon, notice)
+
+    def _look_soon(self, notice: Notice) -> None:
+        self._soon = None
+        if self._extra is None or self._extra.done():
+            self._extra = asyncio.create_task(self._check_early(notice), name="a new terminal")
+
+    async def _check_early(self, notice: Notice) -> None:
+        async with self._looking:
+            await self._look(notice)
 
     def _observed(self, now: datetime) -> People:
         passed = max(0.0, (now - self._seen_at).total_seconds())

@@ -49,6 +49,8 @@ class RunJournal:
             if self._handle is None:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._handle = os.open(self._path, flags, 0o600)
+                # The one before us may have died within a line.
+                os.write(self._handle, b"\n")
             os.write(self._handle, json.dumps(what).encode() + b"\n")
         except OSError as error:
             if self._is_fine:

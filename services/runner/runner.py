@@ -262,7 +262,7 @@ class Runner:
             self._refused.pop(what, None)
         elif self._refused.get(what) != why:
             self._refused[what] = why
-            logger.warning("refused %s: %s", what, why)
+            logger.info("refused %s: %s", what, why)
 
     async def _launch(self, grant: Grant) -> None:
         """Journal a run, tell everybody, and let it start: in this order."""

@@ -54,28 +54,42 @@ def main(path: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"gleaner-run", 0, 0, 0)
-    os.set_inheritable(GO, False)
-    os.set_inheritable(BELL, False)
+    _keep_only_our_files()
     _leave_the_agents_cgroup(spec)
     status = Status(spec["status"])
     status.say(state="ready", supervisor_pid=os.getpid(), supervisor_started=start_ticks("self"))
-    if os.read(GO, 1) != b"g":
-        status.say(state="ended", problem=NEVER_STARTED)
-        return
+    last = _run(spec, status) if os.read(GO, 1) == b"g" else {"problem": NEVER_STARTED}
+    if spec["cgroup"]:
+        with contextlib.suppress(OSError):
+            os.rmdir(spec["cgroup"])
+    status.say(state="ended", **last)
+
+
+def _run(spec: dict[str, Any], status: Status) -> dict[str, Any]:
+    """Run the workload to its last process; return what is to be said of its end."""
     os.close(GO)
-    output, problem = os.pipe(), None
-    pump = Pump(output[0], spec)
-    pid, problem = _start(spec, output[1])
-    os.close(output[1])
+    reader, writer = os.pipe()
+    pump = Pump(reader, spec)
+    pid, problem = _start(spec, writer)
+    os.close(writer)
     if problem is not None:
-        status.say(state="ended", problem=problem, exited_at=time.time())
-        return
-    status.say(state="running", pid=pid, started=start_ticks(pid), started_at=time.time())
+        return {"problem": problem}
+    status.say(state="running", pid=pid, started_at=time.time())
     pump.start()
     _hold(spec, status, pump, pid)
-    exited_ns, exited_at = time.monotonic_ns(), time.time()
+    exited_ns = time.monotonic_ns()
     pump.join(2)
-    status.say(state="ended", exited_ns=exited_ns, exited_at=exited_at, **pump.report())
+    return {"exited_ns": exited_ns, **pump.report()}
+
+
+def _keep_only_our_files() -> None:
+    """What the agent happened to hand down would otherwise stay open in the workload."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > BELL:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    os.set_inheritable(GO, False)
+    os.set_inheritable(BELL, False)
 
 
 def _leave_the_agents_cgroup(spec: dict[str, Any]) -> None:

@@ -21,9 +21,11 @@ from gleaner.bus.messages import (
 from gleaner.settings import SchedulerSettings
 from services.scheduler import crashes, explain
 from services.scheduler.idleness import idle_seconds, is_paused, pause_blocker
-from services.scheduler.placement import Scene, place
-from services.scheduler.state import LEAVING, Decision, Node, Said, State, Superseded
+from services.scheduler.placement import Placement, Scene, place
+from services.scheduler.state import LEAVING, Decision, Forgotten, Node, Said, State, Superseded
 
+AT_ONCE = 50
+"""Nodes decided for in one step, so that no beat waits long; the rest stay touched."""
 COUNT_INTERVAL = timedelta(seconds=0.9)
 UNHEARD_SECONDS = 60.0
 """A grant that a live node has not begun by then is withdrawn; another may follow."""
@@ -35,13 +37,19 @@ def decide(state: State, policy: SchedulerSettings) -> tuple[State, list[Said]]:
         return state, [Superseded(text=state.rival)]
     if not state.is_settled:
         return state, []
-    said: list[Said] = []
-    if state.touched:
+    said: list[Said] = [Forgotten(node=name) for name in sorted(state.forgotten)]
+    if state.touched or said:
         nodes = dict(state.nodes)
-        for name in sorted(state.touched & nodes.keys()):
+        names = sorted(state.touched & nodes.keys())
+        for name in names[:AT_ONCE]:
             state, nodes[name], news = _decide_node(state, nodes[name], policy)
             said += news
-        state = replace(state, nodes=MappingProxyType(nodes), touched=frozenset())
+        state = replace(
+            state,
+            nodes=MappingProxyType(nodes),
+            touched=frozenset(names[AT_ONCE:]),
+            forgotten=frozenset(),
+        )
     state, fleet = _with_fleet(state)
     return state, [*said, *fleet]
 
@@ -57,20 +65,25 @@ def _decide_node(
         said += [_log(node, f"{one.entry} goes on: {one.reason}", one) for one in node.grants]
     state, node, over = _without_ended(state, node, policy)
     node, withdrawn = _without_unwanted(state, node)
-    state, node, granted = _with_new(state, node, policy)
-    said += [*over, *withdrawn, *granted]
+    said += [*over, *withdrawn]
+    scene = _scene(state, node, policy)
+    placement = place(scene)
+    if placement.starts:
+        state, node, granted = _with_new(state, node, placement)
+        said += granted
+        scene = _scene(state, node, policy)
+        placement = place(scene)
     may_be_told = node.generation or node.live_since is not None
     if may_be_told and (node.grants != wished_for or not node.generation or node.contradicted):
         state, node, wish = _wish(state, node)
         said.append(wish)
-    node, words = _explained(state, node, policy)
+    node, words = _explained(node, scene, placement)
     return state, node, [*said, *words]
 
 
 def _with_liveness(node: Node, now: datetime) -> Node:
-    if not node.is_live(now):
-        return replace(node, live_since=None) if node.live_since else node
-    return node if node.live_since else replace(node, live_since=now)
+    since = (node.live_since or now) if node.is_live(now) else None
+    return replace(node, live_since=since, was_fresh=node.is_fresh(now))
 
 
 def _taken_over(node: Node, now: datetime) -> Node:
@@ -149,13 +162,10 @@ def _overdue_at(grant: Grant, live_since: datetime) -> datetime:
     return max(grant.granted_at, live_since) + timedelta(seconds=UNHEARD_SECONDS)
 
 
-def _with_new(
-    state: State, node: Node, policy: SchedulerSettings
-) -> tuple[State, Node, list[Said]]:
+def _with_new(state: State, node: Node, placement: Placement) -> tuple[State, Node, list[Said]]:
+    """Grant what starts now."""
     said: list[Said] = []
-    if node.live_since is None:
-        return state, node, said
-    for entry, gpus in place(_scene(state, node, policy)).starts:
+    for entry, gpus in placement.starts:
         state = replace(state, counter=state.counter + 1)
         idle = min(idle_seconds(node, gpu, state.now) for gpu in gpus)
         who = node.people.reason if node.people else ""
@@ -186,17 +196,16 @@ def _wish(state: State, node: Node) -> tuple[State, Node, DesiredBody]:
     return state, node, body
 
 
-def _explained(state: State, node: Node, policy: SchedulerSettings) -> tuple[Node, list[Said]]:
+def _explained(node: Node, scene: Scene, placement: Placement) -> tuple[Node, list[Said]]:
     """Say every no, if it is news, and note when time alone will change something."""
-    scene = _scene(state, node, policy)
-    blockers = explain.explain(scene, place(scene).kept)
+    blockers = explain.explain(scene, placement.kept)
     is_news = not explain.says_the_same(blockers, node.blockers)
     said = blockers if is_news or node.blockers is None else node.blockers
     moments = [*explain.ends(blockers), *explain.next_texts(blockers, said), *_overdue(node)]
     node = replace(
         node,
         blockers=said,
-        idle_by_model=_idle_by_model(node, state.now),
+        idle_by_model=_idle_by_model(node, scene.now),
         wake_at=min(moments, default=None),
     )
     return node, [blockers] if is_news else []

@@ -15,7 +15,7 @@ from gleaner.bus.messages import (
 )
 from services.scheduler.placement import Gpus, Scene
 
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 10.0
 """Texts that merely count on are published at most this often."""
 _SAME_MOMENT = timedelta(seconds=2)
 
@@ -129,10 +129,9 @@ def _workload(scene: Scene, entry: CatalogueEntry, kept: Mapping[str, str]) -> I
     yield from _refusals(scene, entry)
     if entry.gpus == "all" and scene.entry_blockers(entry):
         return
-    taken = scene.node.taken()
     own = set(_runs(scene, entry))
     for gpus in scene.places(entry):
-        if not any(taken.get(gpu) in own for gpu in gpus):
+        if not any(scene.taken.get(gpu) in own for gpu in gpus):
             yield from _at(scene, entry, gpus, kept)
 
 

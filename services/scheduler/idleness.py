@@ -12,7 +12,7 @@ from gleaner.bus.messages import Blocker, Drain, GpuCondition, GpuInventory, Pau
 from gleaner.settings import SchedulerSettings
 from services.scheduler.state import Node
 
-STEP_SECONDS = 5
+STEP_SECONDS = 10
 """Texts count in these steps, so that they do not change with every second."""
 
 
@@ -30,14 +30,14 @@ def node_blockers(
 
 
 def gpu_blockers(
-    node: Node, gpu: GpuInventory, policy: SchedulerSettings, now: datetime
+    node: Node, gpu: GpuInventory, run: str | None, policy: SchedulerSettings, now: datetime
 ) -> tuple[Blocker, ...]:
-    """Return why one GPU may not be used, apart from what holds for its node."""
+    """Return why one GPU, which a run of ours may have, may not be used; its node aside."""
     if not gpu.schedulable:
         text = "divided into MIG devices; those are used instead"
         return (Blocker(code="not_schedulable", text=text),)
     state = node.gpus.get(gpu.gpu)
-    taken = _taken(node, gpu)
+    taken = () if run is None else (_taken(node, run),)
     if state is None:
         return (*taken, Blocker(code="unknown", text="nothing was heard of it yet"))
     reasons = "; ".join(state.reasons)
@@ -127,17 +127,14 @@ def _people(node: Node) -> Iterator[Blocker]:
         yield Blocker(code="people", text=node.people.reason)
 
 
-def _taken(node: Node, gpu: GpuInventory) -> tuple[Blocker, ...]:
-    name = node.taken().get(gpu.gpu)
-    if name is None:
-        return ()
+def _taken(node: Node, name: str) -> Blocker:
     run = node.runs.get(name)
     if run is not None:
         text = f"{run.entry} {run.state.value} (run {name})"
     else:
         entry = next(grant.entry for grant in node.grants if grant.run == name)
         text = f"{entry} granted, the node has not begun it yet (run {name})"
-    return (Blocker(code="taken", text=text),)
+    return Blocker(code="taken", text=text)
 
 
 def _idle_for(

@@ -31,6 +31,7 @@ from services.scheduler.state import (
     Heard,
     HeardRival,
     HeardWish,
+    More,
     Node,
     State,
     Tick,
@@ -86,6 +87,8 @@ def observe(state: State, event: Event) -> State:
             return replace(state, nodes=MappingProxyType(nodes), settles_at=None, is_settled=False)
         case Tick():
             return _tick(state)
+        case More():
+            return state
         case _:
             assert_never(event)
 
@@ -103,7 +106,7 @@ def _tick(state: State) -> State:
         name
         for name, node in state.nodes.items()
         if (node.wake_at is not None and node.wake_at <= state.now)
-        or (node.live_since is not None and not node.is_fresh(state.now))
+        or (node.was_fresh and not node.is_fresh(state.now))
     )
     return replace(state, touched=state.touched.union(due))
 
@@ -129,8 +132,13 @@ def _heard(state: State, delivery: Delivery) -> State:
     if isinstance(message, RunnerState) and message.term is not None:
         why = f"{name} obeys another scheduler, of term {message.term}"
         state = _heard_term(state, message.term, why)
-    if _is_empty(after):
-        return replace(state, nodes=put(state.nodes, name, None), touched=state.touched - {name})
+    if message is None and _is_empty(after):
+        return replace(
+            state,
+            nodes=put(state.nodes, name, None),
+            touched=state.touched - {name},
+            forgotten=state.forgotten | {name},
+        )
     # Beats only carry a node on; a decision is due when they begin, or by the clock when they end.
     is_news = kind is not Beat or before.live_since is None
     return replace(
@@ -177,10 +185,10 @@ def _with(node: Node, delivery: Delivery, now: datetime) -> Node:
         case GpuState():
             return _with_gpu(node, message)
         case Run():
-            node = node if delivery.retained else _not_offline(node, "node", "runner")
+            node = node if delivery.retained else _not_offline(node, "runner")
             return _with_run(node, message)
         case RunnerState():
-            node = node if delivery.retained else _not_offline(node, "node", "runner")
+            node = node if delivery.retained else _not_offline(node, "runner")
     kind = delivery.message_type
     if kind in _FIELDS:
         if getattr(node, _FIELDS[kind]) == message:
@@ -275,6 +283,7 @@ def _without_facts(node: Node) -> Node:
 
 
 def _is_empty(node: Node) -> bool:
+    """Whether nothing is left that the node said: somebody removed it."""
     return not (
         node.inventory
         or node.catalogue
@@ -283,9 +292,6 @@ def _is_empty(node: Node) -> bool:
         or node.gpus
         or node.runs
         or node.connections
-        or node.beat
-        or node.grants
-        or node.taken_over
     )
 
 

@@ -44,7 +44,15 @@ class Scene:
     def gpu_blockers(self) -> dict[str, tuple[Blocker, ...]]:
         """Why each GPU may not be used, apart from what holds for the node."""
         gpus = self.node.inventory.gpus if self.node.inventory else ()
-        return {gpu.gpu: gpu_blockers(self.node, gpu, self.policy, self.now) for gpu in gpus}
+        return {
+            gpu.gpu: gpu_blockers(self.node, gpu, self.taken.get(gpu.gpu), self.policy, self.now)
+            for gpu in gpus
+        }
+
+    @cached_property
+    def taken(self) -> dict[str, str]:
+        """GPU to the run of ours that has it."""
+        return self.node.taken()
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -66,6 +74,21 @@ class Scene:
 
     def places(self, entry: CatalogueEntry) -> list[Gpus]:
         """Return the sets of GPUs that an entry may run on, one run each."""
+        return self._places[entry.name]
+
+    def entry_blockers(self, entry: CatalogueEntry) -> list[Blocker]:
+        """Return why an entry runs nowhere on the node."""
+        return self._entry_blockers[entry.name]
+
+    @cached_property
+    def _places(self) -> dict[str, list[Gpus]]:
+        return {entry.name: self._places_of(entry) for entry in self.entries}
+
+    @cached_property
+    def _entry_blockers(self) -> dict[str, list[Blocker]]:
+        return {entry.name: self._blockers_of(entry) for entry in self.entries}
+
+    def _places_of(self, entry: CatalogueEntry) -> list[Gpus]:
         gpus = self.node.schedulable
         if entry.gpus == "each":
             return [(gpu.gpu,) for gpu in gpus]
@@ -76,8 +99,7 @@ class Scene:
             return []
         return [tuple(by_index[index] for index in entry.gpus)]
 
-    def entry_blockers(self, entry: CatalogueEntry) -> list[Blocker]:
-        """Return why an entry runs nowhere on the node."""
+    def _blockers_of(self, entry: CatalogueEntry) -> list[Blocker]:
         found = [Blocker(code="entry", text=problem) for problem in entry.problems]
         if entry.kind == "job":
             found.append(Blocker(code="job", text="a job: it does not start by itself"))

@@ -6,13 +6,13 @@ import asyncio
 import fcntl
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import BeatBody, Desired, DesiredBody, Request, SchedulerBeat
+from gleaner.bus.messages import BeatBody, Blockers, Desired, DesiredBody, Request, SchedulerBeat
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.signature import SignatureRefused, Signer, Verifier, load_or_make_key
 from gleaner.runtime import Fatal, connection, keep_healthy
@@ -25,9 +25,11 @@ from services.scheduler.state import (
     Decision,
     Disconnected,
     Event,
+    Forgotten,
     Heard,
     HeardRival,
     HeardWish,
+    More,
     Said,
     Superseded,
     Tick,
@@ -36,7 +38,6 @@ from services.scheduler.step import step
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0
 TICKS_PER_BEAT = 5
 
 
@@ -58,15 +59,26 @@ async def serve(settings: SchedulerServiceSettings) -> None:
 class Scheduler:
     """One scheduler on one bus; the events are taken in one after the other."""
 
-    def __init__(self, bus: Bus, policy: SchedulerSettings, signer: Signer, path: Path) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        policy: SchedulerSettings,
+        signer: Signer,
+        path: Path,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tick_seconds: float = 1.0,
+    ) -> None:
         self._bus = bus
+        self._clock = clock
+        self._tick_seconds = tick_seconds
         self._policy = policy
         self._signer = signer
         self._verifier = Verifier([signer.public])
         self._path = path
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._kept = memory.read(path)
-        self._state = memory.remembered(self._kept, _now())
+        self._state = memory.remembered(self._kept, self._clock())
         self._beats: deque[str] = deque(maxlen=20)
         self._ticks = 0
         self._sequence = 0
@@ -86,6 +98,8 @@ class Scheduler:
                     self._say(message)
                 if isinstance(event, Tick):
                     self._beat(event.at)
+                if self._state.is_settled and self._state.touched and self._events.empty():
+                    self._events.put_nowait(More(at=self._clock()))
 
     def _listen(self) -> None:
         for message_type in HEARD:
@@ -98,7 +112,7 @@ class Scheduler:
             self._hear_connection(True)
 
     def _hear(self, delivery: Delivery) -> None:
-        self._events.put_nowait(Heard(delivery=delivery, at=_now()))
+        self._events.put_nowait(Heard(delivery=delivery, at=self._clock()))
 
     def _hear_wish(self, delivery: Delivery) -> None:
         wish = delivery.message
@@ -114,7 +128,7 @@ class Scheduler:
             )
             return
         if body.node == wish.node:
-            self._events.put_nowait(HeardWish(body=body, at=_now()))
+            self._events.put_nowait(HeardWish(body=body, at=self._clock()))
 
     def _hear_beat(self, delivery: Delivery) -> None:
         beat = delivery.message
@@ -124,16 +138,16 @@ class Scheduler:
             body = self._verifier.verify(BeatBody, beat.body, beat.key, beat.signature)
         except SignatureRefused:
             return
-        self._events.put_nowait(HeardRival(term=body.term, at=_now()))
+        self._events.put_nowait(HeardRival(term=body.term, at=self._clock()))
 
     def _hear_connection(self, connected: bool) -> None:
-        at = _now()
+        at = self._clock()
         self._events.put_nowait(Connected(at=at) if connected else Disconnected(at=at))
 
     async def _tick(self) -> None:
         while True:
-            self._events.put_nowait(Tick(at=_now()))
-            await asyncio.sleep(TICK_SECONDS)
+            self._events.put_nowait(Tick(at=self._clock()))
+            await asyncio.sleep(self._tick_seconds)
 
     async def _remember(self) -> None:
         state, kept = self._state, self._kept
@@ -160,6 +174,9 @@ class Scheduler:
                 self._bus.publish(Desired(node=said.node, **self._signer.sign(said)))
             case Decision():
                 logger.info("%s: %s", said.node, said.text)
+            case Forgotten():
+                self._bus.clear(Blockers, node=said.node)
+                self._bus.clear(Desired, node=said.node)
             case Superseded():
                 raise Fatal(f"{said.text}: two schedulers must not run, so this one stops")
             case _:
@@ -205,7 +222,3 @@ def _signer(path: Path) -> Signer:
         return load_or_make_key(path)
     except (OSError, ValueError) as error:
         raise Fatal(f"the key {path} cannot be used: {error}") from error
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

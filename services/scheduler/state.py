@@ -101,6 +101,8 @@ class Node:
     """Connections that ended and from which nothing came since."""
     beat: Beat | None = None
     beat_received_at: datetime | None = None
+    was_fresh: bool = False
+    """Whether beats came when it was decided for last."""
     live_since: datetime | None = None
     """Since when everything needed was heard and beats come; None while it is not so."""
     taken_over: DesiredBody | None = None
@@ -197,6 +199,8 @@ class State:
     nodes: Mapping[str, Node] = field(default_factory=nothing)
     touched: frozenset[str] = frozenset()
     """Nodes to decide for anew."""
+    forgotten: frozenset[str] = frozenset()
+    """Nodes that were removed: what we said of them goes too."""
     crashes: Mapping[Place, Crash] = field(default_factory=lambda: MappingProxyType({}))
     pauses: tuple[Pause, ...] = ()
     drains: tuple[Drain, ...] = ()
@@ -253,7 +257,14 @@ class Tick:
     at: datetime
 
 
-Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick
+@dataclass(frozen=True, kw_only=True)
+class More:
+    """Nothing happened, but some touched nodes still wait to be decided for."""
+
+    at: datetime
+
+
+Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick | More
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,13 +276,20 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """A node was removed: our facts about it are to be cleared."""
+
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Superseded:
     """Another scheduler speaks with a higher term: this one must stop."""
 
     text: str
 
 
-Said = DesiredBody | Blockers | SchedulerState | Response | Decision | Superseded
+Said = DesiredBody | Blockers | SchedulerState | Response | Decision | Forgotten | Superseded
 """What a step may say; the shell signs, publishes and logs it."""
 
 LEAVING = frozenset({RunState.STOPPING, RunState.KILLING, RunState.CLEARING})

@@ -155,6 +155,7 @@ class Live:
 
     async def events(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
         """Yield encoded events: what was missed since an earlier one, or a snapshot; then live."""
+        self.flush()  # so that nobody is sent again what the snapshot holds
         with self._watching() as watcher:
             missed = self._since(last_event_id)
             if missed is None:
@@ -167,8 +168,9 @@ class Live:
                 if event is not None:
                     yield event
                 elif watcher.needs_snapshot:
+                    snapshot = self._encoded_snapshot()
                     watcher.needs_snapshot = False
-                    yield self._encoded_snapshot()
+                    yield snapshot
 
     def flush(self) -> bool:
         """Work out what changed and tell the watchers; return whether anything did."""

@@ -53,6 +53,8 @@ class Gpu(Value):
     node: str
     index: int | None
     name: str | None
+    model: str
+    """The name without its maker's, for people to read."""
     memory_total_bytes: int | None
     power_limit_watts: float | None
     schedulable: bool
@@ -82,6 +84,8 @@ class Gpu(Value):
 class ShownRun(Value):
     """One run, live or just over."""
 
+    current: bool
+    """False: its node is not online, so this is the last that was known."""
     run: str
     node: str
     entry: str
@@ -250,7 +254,10 @@ def show_facts(
         else None,
         drain=next((drain for drain in drains if drain.node == node.node), None),
         lease=runner.lease if runner and is_current else None,
-        runs=tuple(show_run(run, ahead) for run in sorted(node.runs.values(), key=_newest_first)),
+        runs=tuple(
+            show_run(run, ahead, is_current=is_current)
+            for run in sorted(node.runs.values(), key=_newest_first)
+        ),
         workloads=node.workloads(),
         resumable=tuple(
             workload.entry
@@ -308,9 +315,10 @@ def with_readings(node: Node, readings: Readings) -> Node:
     )
 
 
-def show_run(run: Run, ahead: timedelta = timedelta()) -> ShownRun:
+def show_run(run: Run, ahead: timedelta = timedelta(), *, is_current: bool = True) -> ShownRun:
     """Return a run without what only the node needs (tokens, cgroups, supervisors)."""
     return ShownRun(
+        current=is_current or run.state.is_final,
         run=run.run,
         node=run.node,
         entry=run.entry,
@@ -348,7 +356,7 @@ def show_overview(
     free = states["idle"] + states["ours"]
     return Overview(
         headline=_headline(free, len(gpus), len(nodes)),
-        details=_details(states, presences),
+        details=_details(states, presences, sum(len(n.gpus) for n in nodes if n.simulated)),
         connected=connected,
         gpus=len(gpus),
         free=free,
@@ -379,6 +387,7 @@ def _show_gpu(node: str, gpu: known.GpuView, is_current: bool, ahead: timedelta)
         node=node,
         index=gpu.index,
         name=inventory.name if inventory else None,
+        model=_model(inventory.name if inventory else None),
         memory_total_bytes=inventory.memory_total_bytes if inventory else None,
         power_limit_watts=inventory.power_limit_watts if inventory else None,
         schedulable=inventory.schedulable if inventory else True,
@@ -419,6 +428,10 @@ def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
     return reasons[0] if reasons else "not known"
 
 
+def _model(name: str | None) -> str:
+    return name.removeprefix("NVIDIA ") if name else "unknown model"
+
+
 def _clock_ahead(node: known.NodeView) -> timedelta:
     """Return by how much the node's clock is ahead of ours, in whole seconds."""
     if node.beat is None or node.beat_received_at is None:
@@ -448,7 +461,9 @@ def _headline(free: int, gpus: int, nodes: int) -> str:
     return f"{free} of {_count(gpus, 'GPU')} free"
 
 
-def _details(states: Mapping[str, int], presences: Mapping[known.Presence, int]) -> tuple[str, ...]:
+def _details(
+    states: Mapping[str, int], presences: Mapping[known.Presence, int], simulated: int
+) -> tuple[str, ...]:
     found = [f"{states['ours']} of them at work"] if states["ours"] else []
     found += [
         f"{states[state]} {state}"
@@ -464,6 +479,8 @@ def _details(states: Mapping[str, int], presences: Mapping[known.Presence, int])
         )
         if presences[presence]
     ]
+    if simulated:
+        found.append(f"{_count(simulated, 'GPU')} simulated")
     return tuple(found)
 
 
@@ -474,10 +491,9 @@ def _free_models(nodes: tuple[Node, ...]) -> tuple[FreeModel, ...]:
         for gpu in node.gpus:
             if not gpu.schedulable:
                 continue
-            model = gpu.name or "GPU of unknown model"
-            totals[model] += 1
+            totals[gpu.model] += 1
             if gpu.state in (GpuCondition.IDLE, GpuCondition.OURS):
-                places.setdefault(model, Counter())[node.name] += 1
+                places.setdefault(gpu.model, Counter())[node.name] += 1
     return tuple(
         FreeModel(
             model=model,

@@ -39,6 +39,13 @@ def main(folder: Path) -> None:
                 page.wait_for_selector("[data-link=live]")
                 time.sleep(0.5)
             page.screenshot(path=folder / f"{name}.png", full_page=True)
+            height = page.evaluate("document.documentElement.scrollHeight")
+            for top in range(0, height if width < 1000 else 2000, 1000):
+                page.screenshot(
+                    path=folder / f"{name}-{top}.png",
+                    full_page=True,
+                    clip={"x": 0, "y": top, "width": width, "height": min(1000, height - top)},
+                )
             context.close()
         browser.close()
 

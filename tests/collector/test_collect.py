@@ -18,7 +18,7 @@ import pytest
 from gleaner.bus.local import NodeBus
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message, Writer
-from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunState
+from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
 from services.collector.procfs import ProcfsProcesses
@@ -61,6 +61,12 @@ class Machine:
             gpu=GpuSettings(**({"device_directory": self.devices} | gpu)),
             people=PeopleSettings(enabled=False),
         )
+        self.bus.publish(
+            RunnerState(
+                node="n1", paused=False, watched=False, term=None, generation=None, lease="none",
+                at=NOW,
+            )
+        )  # fmt: skip
         self._task = asyncio.create_task(collect(self.bus, CollectorSettings(node=node)))
         await until(lambda: self._task.done() or any(isinstance(one, Beat) for one in self.said))  # type: ignore[union-attr]
         assert not self._task.done(), self._task.exception()

@@ -132,6 +132,12 @@ async def test_a_locked_or_hidden_screen_and_a_greeter_are_nobody(
     assert await asker.seats() == ()
 
 
+async def test_root_at_a_desktop_is_somebody(small: SmallLogind, asker: Logind) -> None:
+    small.has("1", Class="user-early", Name="root", User=[0, "/org/freedesktop/login1/user/_0"])
+
+    assert [seat.user for seat in await asker.seats()] == ["root"]
+
+
 async def test_a_text_session_is_left_to_its_terminal_and_asked_about_once(
     small: SmallLogind, asker: Logind
 ) -> None:
@@ -165,7 +171,8 @@ async def test_without_a_bus_there_is_a_sentence_and_no_error(tmp_path: Path) ->
     logind = Logind(f"unix:path={tmp_path / 'nothing'}")
 
     assert await logind.seats() == ()
-    assert "graphical seats are not seen" in logind.problems()[0]
+    (problem,) = logind.problems()
+    assert problem.startswith("people at graphical seats are not seen: the system's message bus")
 
 
 async def test_a_bus_without_logind_says_so(address: str, asker: Logind) -> None:

@@ -108,6 +108,22 @@ async def test_what_we_open_ourselves_is_not_told(tmp_path: Path) -> None:
     notices.close()
 
 
+async def test_without_root_opens_are_told_but_not_by_whom(device: Path) -> None:
+    os.seteuid(65534)
+    try:
+        notices = Fanotify()
+    finally:
+        os.seteuid(0)
+    heard: list[Notice] = []
+    assert notices.watch_opens(device, heard.append)
+
+    opens(device)
+
+    await until(lambda: bool(heard))
+    assert heard[0].pid is None
+    notices.close()
+
+
 async def test_a_key_read_by_a_shell_is_told(notices: Notices) -> None:
     heard: list[Notice] = []
     with PseudoTerminal() as terminal:
@@ -133,6 +149,19 @@ async def test_output_alone_is_not_told(notices: Notices, device: Path) -> None:
 
         await until(lambda: bool(after))
         assert heard == []
+
+
+async def test_a_terminal_that_somebody_makes_is_told(notices: Notices) -> None:
+    heard: list[Notice] = []
+    assert notices.watch_made(Path("/dev/pts"), heard.append)
+
+    command = ["script", "-qc", "true", "/dev/null"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as login:
+        await until(lambda: bool(heard))
+
+    assert heard[0].path == Path("/dev/pts")
+    if notices.by == "fanotify":
+        await until(lambda: login.pid in [notice.pid for notice in heard])
 
 
 async def test_a_device_node_that_was_replaced_is_watched_again(

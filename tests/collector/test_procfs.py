@@ -113,6 +113,16 @@ async def test_who_has_let_go_is_no_holder(
     assert processes.identify(pid) is None
 
 
+async def test_the_first_pass_is_whole_whatever_it_may_cost(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    pid = hold(device)
+
+    processes.scan(0)
+
+    assert pid in processes.holders()["GPU-0"]
+
+
 async def test_a_pass_in_small_steps_is_complete_in_time(
     processes: ProcfsProcesses,
     device: Path,
@@ -120,6 +130,7 @@ async def test_a_pass_in_small_steps_is_complete_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("services.collector.procfs.PASS_SECONDS", 0.2)
+    processes.scan(0.005)
     pid = hold(device)
     longest = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
@@ -95,6 +96,17 @@ async def test_somebody_who_comes_is_seen_by_the_next_check() -> None:
     assert node.said[-1].reason == "user1 is active at pts/0"
     assert node.said[-1].noticed_ns is None
     assert node.kept == [False, True]
+
+
+async def test_somebody_who_logs_in_is_heard_before_the_next_check() -> None:
+    world, _, node = simulated()
+    await node.watch.check()
+
+    world.types("user1", "pts/0")
+
+    await until(lambda: len(node.said) > 1)
+    assert node.said[-1].noticed_by == "script"
+    await node.watch.close()
 
 
 async def test_a_key_is_heard_in_the_same_call_and_says_how_it_was_noticed() -> None:
@@ -241,3 +253,27 @@ async def test_a_real_terminal_that_is_closed_is_gone_with_the_next_check(
 
         assert [said.active for said in node.said] == [True, False]
         assert node.said[-1].people == ()
+
+
+@pytest.mark.real
+async def test_a_login_is_heard_before_the_next_check(hearing: Notices) -> None:
+    settings = PeopleSettings(seats=False)
+    node = Node(RealTerminals(settings), hearing, settings)
+    await node.watch.check()
+
+    def people() -> dict[str, str | None]:
+        return {person.where: said.noticed_by for said in node.said for person in said.people}
+
+    # In a process of its own: what we open ourselves is not told.
+    with subprocess.Popen(
+        ["script", "-qc", "tty; sleep 60", "/dev/null"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as login:
+        assert login.stdout
+        where = login.stdout.readline().decode().strip().removeprefix("/dev/")
+        await until(lambda: where in people())
+        login.kill()
+
+    assert people()[where] == hearing.by
+    await node.watch.close()

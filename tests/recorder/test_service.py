@@ -114,8 +114,10 @@ async def test_a_kind_nobody_knows_is_kept(system: System) -> None:
         b"[]",
         b"[" * 100_000,
         b'{"node":"n1"',
-        b'{"node":"n2","stream":"s1","sequence":1,"oldest_sequence":1,"kind":"x","data":{},'
-        b'"boot_id":"b","at":"2026-01-01T00:00:00Z"}',
+        (
+            b'{"node":"n2","stream":"s1","sequence":1,"oldest_sequence":1,"kind":"x","data":{},'
+            b'"boot_id":"b","at":"2026-01-01T00:00:00Z"}'
+        ),
         b'{"stream":"s1","sequence":1e999}',
         b"\xff\xfe",
         b'{"node":"n1","at":"0001-01-01T00:00:00+14:00"}',

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,6 +221,12 @@ class Rig:
         for run in runs:
             await self.reached(run, "running")
 
+    async def launched_and_over(self, run: str = "r1") -> Run:
+        """Wish for a run that ends by itself, and wait for that."""
+        self.wish(self.grant(run))
+        self.beat()
+        return await self.is_over(run)
+
     async def reached(self, run: str, *states: str, seconds: float = 10) -> Run:
         """Wait until a run is in one of these states; return its fact."""
         try:
@@ -282,21 +287,3 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return text[text.rindex(")") + 2] not in "ZX"
-
-
-def processes_with(token: str) -> list[int]:
-    """Return living processes with a text in their environment or arguments."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if any(
-                    token.encode() in (entry / name).read_bytes() for name in ("environ", "cmdline")
-                ):
-                    found.append(int(entry.name))
-    return [pid for pid in found if is_alive(pid)]
-
-
-def soon(seconds: float) -> float:
-    """Return a deadline."""
-    return time.monotonic() + seconds

@@ -85,9 +85,14 @@ class World:
     beating: bool = True
     obeying: bool = True
     """Whether the node begins what it is granted."""
+    states: dict[int, GpuState] = field(default_factory=dict)
+    people: People | None = None
     runs: dict[str, Run] = field(default_factory=dict)
+    runner_says: dict[str, object] = field(default_factory=dict)
+    """What the runner says otherwise than usual."""
     said: list[Said] = field(default_factory=list)
     sequence: int = 0
+    beat_at: datetime = NOW
 
     def __post_init__(self) -> None:
         self.state: State = remembered(self.memory, self.now)
@@ -144,10 +149,10 @@ class World:
         self.facts()
         self.tick(2)
 
-    def restart(self) -> None:
+    def restart(self, **kept: object) -> None:
         """End the scheduler and start it anew with what it kept; the node goes on."""
         last = self.wishes[-1] if self.wishes else None
-        self.memory = memory_of(self.state)
+        self.memory = memory_of(self.state).model_copy(update=kept)
         self.state = remembered(self.memory, self.now)
         self.said = []
         self.happen(Connected(at=self.now))
@@ -167,6 +172,7 @@ class World:
 
     def beat(self) -> None:
         self.sequence += 1
+        self.beat_at = self.now
         self.hear(
             Beat(node=self.node, sequence=self.sequence, check_seconds=0.01, at=self.node_now)
         )
@@ -178,11 +184,9 @@ class World:
     def facts_of_a_start(self) -> Iterable[Message]:
         yield self.inventory()
         yield self.catalogue()
-        known = self.state.nodes.get(self.node)
         for index in range(self.gpus):
-            if known is None or gpu_name(index) not in known.gpus:
-                yield self._gpu(index, GpuCondition.IDLE, 3600)
-        yield self._people()
+            yield self.states.get(index) or self._gpu(index, GpuCondition.IDLE, 3600)
+        yield self.people or self._people()
         yield from self.runs.values()
         yield self.runner()
 
@@ -218,19 +222,22 @@ class World:
             runs=tuple(self.runs),
             at=self.node_now,
         )
-        return runner.model_copy(update=change)
+        return runner.model_copy(update=self.runner_says | change)
 
     def idle(self, index: int = 0, for_seconds: float = 0) -> None:
-        self.hear(self._gpu(index, GpuCondition.IDLE, for_seconds))
+        self.states[index] = self._gpu(index, GpuCondition.IDLE, for_seconds)
+        self.hear(self.states[index])
 
     def becomes(self, condition: GpuCondition, index: int = 0, reason: str = "") -> None:
-        self.hear(self._gpu(index, condition, 0, reason))
+        self.states[index] = self._gpu(index, condition, 0, reason)
+        self.hear(self.states[index])
 
     def busy(self, index: int = 0, reason: str = "user1 computes (pid 4711, python)") -> None:
         self.becomes(GpuCondition.BUSY, index, reason)
 
     def owner(self, *, active: bool = True) -> None:
-        self.hear(self._people(active=active))
+        self.people = self._people(active=active)
+        self.hear(self.people)
 
     def connection(self, state: Literal["online", "offline"], name: str = "a") -> None:
         self.hear(

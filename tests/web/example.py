@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -112,8 +112,16 @@ class Example:
         yield self.state(node, 7, "lost", "the driver says: GPU is lost", days=2)
         yield self.telemetry(
             node,
-            [(97, 62.4, 71, 648), (93, 61.8, 69, 612), (99, 11.2, 66, 580), (98, 11.2, 67, 575)]
-            + [(0, 0.4, 34, 71), (0, 38.1, 36, 78), (0, 3.1, 35, 74), None],
+            [
+                (97, 62.4, 71, 648),
+                (93, 61.8, 69, 612),
+                (99, 11.2, 66, 580),
+                (98, 11.2, 67, 575),
+                (0, 0.4, 34, 71),
+                (0, 38.1, 36, 78),
+                (0, 3.1, 35, 74),
+                None,
+            ],
             80,
         )
         yield People(
@@ -362,7 +370,7 @@ class Example:
         )
 
     def telemetry(
-        self, node: str, rows: list[tuple[float, float, float, float] | None], total: int
+        self, node: str, rows: Sequence[tuple[float, float, float, float] | None], total: int
     ) -> Telemetry:
         """Return a node's readings; None where the GPU gives none."""
         return Telemetry(

@@ -12,7 +12,7 @@ from typing import Self
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
-from gleaner.bus.messages import Request, Response
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
@@ -39,7 +39,12 @@ class Site:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._stop.set)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop as a service does; twice does no harm."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
 
@@ -73,6 +78,7 @@ class Site:
         self.bus = MemoryBus(broker, "web", "main")
         self._fleet = MemoryBus(broker, "test", "fleet")
         self._fleet.subscribe(Request, self._answer)
+        self._fleet.subscribe(HistoryQuery, self._tell)
         self.live = Live(self.bus, {"boreas": "Boreas"})
         app = make_app(self.live, Questions(self.bus, 1.0), self.rules)
         async with self._fleet, self.bus:
@@ -113,8 +119,9 @@ class Site:
         if request.reason == "nobody answers":
             return
         now = datetime.now(UTC)
+        is_ok = request.reason != "refuse me"
         is_pause = request.kind.value == "pause"
-        if request.kind.value in ("pause", "resume"):
+        if is_ok and request.kind.value in ("pause", "resume"):
             example = Example(now)
             paused = example.paused(request.reason, request.node)
             self._fleet.publish(paused if is_pause else paused.model_copy(update={"pauses": ()}))
@@ -123,11 +130,16 @@ class Site:
             Response(
                 client=request.client,
                 id=request.id,
-                ok=request.reason != "refuse me",
+                ok=is_ok,
                 text=f"{request.kind.value}: {where}",
                 at=now,
             )
         )
+
+    def _tell(self, delivery: Delivery) -> None:
+        """Do as a recorder without history does."""
+        if isinstance(query := delivery.message, HistoryQuery):
+            self._fleet.publish(HistoryAnswer(client=query.client, id=query.id))
 
     def _url(self, listener: socket.socket) -> str:
         host, port = listener.getsockname()[:2]

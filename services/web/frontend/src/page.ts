@@ -28,6 +28,7 @@ function draw(): void {
     html`${answer(where, overview)}${only === undefined ? grid(where, overview, nodes) : ""}${cards(where, nodes)}${only === undefined ? evictions(overview, fleet.nodes) : ""}`,
     main,
   );
+  main.dataset["live"] = "";
   document.title = `${overview.headline} – Gleaner`;
 }
 
@@ -57,7 +58,7 @@ function showLink(): void {
   pill.dataset["link"] = link;
   const text = pill.querySelector("span") as HTMLElement;
   const seconds = fleet ? (serverTime() - Date.parse(fleet.at)) / 1000 : 0;
-  if (link === "live") text.textContent = "live";
+  if (link === "live") text.textContent = `live · ${age(seconds)}`;
   else if (!fleet) text.textContent = link === "lost" ? "cannot be reached" : "connecting…";
   else text.textContent = `not live: as of ${clock(fleet.at)} UTC, ${age(seconds)} ago`;
   document.body.classList.toggle("not-live", link === "lost");

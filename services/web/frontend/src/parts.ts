@@ -113,24 +113,26 @@ const shownIndex = (gpu: Gpu): string => (gpu.index === null ? "?" : String(gpu.
 
 const memoryShare = (gpu: Gpu): number => share(gpu.memory_used_bytes, gpu.memory_total_bytes);
 
+const who = (gpu: Gpu): string => (gpu.last ? `was ${gpu.last}` : gpu.summary);
+
 const anchor = (node: Node, gpu: Gpu): string => `${node.node}-${gpu.gpu}`;
 
 function tile(where: Where, node: Node, gpu: Gpu, hasCards: boolean): Part {
   const state = shownState(node, gpu);
   const href = `${hasCards ? "" : `${where.root}node/${node.node}`}#${anchor(node, gpu)}`;
   return html`<li><a class="tile s-${state}" data-fill=${tenths(gpu.utilization_percent)} href=${href}>
-    <span class="tile-head">${symbol(state)}<b>${stateText(state)}</b> <span class="index"><span class="unseen">GPU </span>${shownIndex(gpu)}</span></span>
-    <span class="tile-who" title=${gpu.summary}>${gpu.last ?? gpu.summary}</span>
-    <span class="tile-foot">${gpu.last
-      ? "last known"
-      : html`<span>${whole(gpu.utilization_percent, "%")}</span> <span>${gibibytes(gpu.memory_used_bytes)} GiB</span> <span class="tile-since">${since(gpu.since)}</span>`}</span>
+    <span class="tile-head">${symbol(state)}<b>${stateText(state)}</b> <span class="tile-since">${gpu.since ? since(gpu.since) : nothing}</span></span>
+    <span class="tile-who" title=${gpu.summary}>${who(gpu)}</span>
+    <span class="tile-foot"><span><span class="unseen">GPU </span><b>${shownIndex(gpu)}</b></span> ${gpu.last
+      ? nothing
+      : html`<span>${whole(gpu.utilization_percent, "%")}</span> <span>${gibibytes(gpu.memory_used_bytes)} GiB</span>`}</span>
     ${bar(memoryShare(gpu), "memory")}</a></li>`;
 }
 
 function denseTile(where: Where, node: Node, gpu: Gpu, hasCards: boolean): Part {
   const state = shownState(node, gpu);
   const href = `${hasCards ? "" : `${where.root}node/${node.node}`}#${anchor(node, gpu)}`;
-  const words = `GPU ${shownIndex(gpu)}: ${stateText(state)}, ${gpu.last ?? gpu.summary}`;
+  const words = `GPU ${shownIndex(gpu)}: ${stateText(state)}, ${who(gpu)}`;
   return html`<li><a class="tile s-${state}" data-fill=${tenths(gpu.utilization_percent)} href=${href} title=${words} aria-label=${words}>${symbol(state)}</a></li>`;
 }
 
@@ -182,13 +184,13 @@ function why(gpu: Gpu): Part {
 function gpuRow(node: Node, gpu: Gpu): Part {
   const state = shownState(node, gpu);
   return html`<tr role="row" id=${anchor(node, gpu)} class="s-${state}">
-    <th role="rowheader" scope="row"><b>${shownIndex(gpu)}</b> <span class="quiet" title=${gpu.gpu}>${gpu.name ?? "unknown model"}</span></th>
+    <th role="rowheader" scope="row"><b>${shownIndex(gpu)}</b> <span class="quiet" title=${gpu.gpu}>${gpu.model}</span></th>
     <td role="cell" data-label="State"><span class="state">${symbol(state)}${stateText(state)}</span> ${gpu.since ? html`<span class="quiet">${since(gpu.since)}</span>` : nothing}</td>
     <td role="cell" data-label="Utilization"><span class="number">${whole(gpu.utilization_percent, "%")}</span>${bar(share(gpu.utilization_percent, 100), "use")}</td>
     <td role="cell" data-label="Memory"><span class="number">${gibibytes(gpu.memory_used_bytes)}<span class="quiet"> / ${gibibytes(gpu.memory_total_bytes)} GiB</span></span>${bar(memoryShare(gpu), "memory")}</td>
     <td role="cell" data-label="Heat and power"><span class="number">${whole(gpu.temperature_celsius, "°C")} <span class="quiet">${whole(gpu.power_watts, "W")}</span></span></td>
     <td role="cell" data-label="Held by" class="who">${gpu.last
-      ? html`<span class="quiet">last known: ${gpu.last}</span>`
+      ? html`<span class="quiet">${who(gpu)}</span>`
       : html`<span title=${gpu.reasons.join("; ")}>${gpu.summary}</span>`}</td>
     <td role="cell" data-label="Why nothing starts" class="why">${why(gpu)}</td>
   </tr>`;
@@ -216,9 +218,9 @@ function indices(node: Node, gpus: string[]): string {
 function runs(where: Where, node: Node): Part {
   return html`<section class="panel"><h3>Runs</h3>
     ${node.runs.length
-      ? html`<table role="table">${heads("Workload", "GPU", "State", "PID", "Left within")}
+      ? html`<table role="table" class="runs">${heads("Workload", "GPU", "State", "PID", "Left within")}
           <tbody role="rowgroup">${node.runs.map(
-            (run) => html`<tr role="row"><th role="rowheader" scope="row">${run.entry}</th><td role="cell">${indices(node, run.gpus)}</td><td role="cell"><span>${run.state}</span> <span class="quiet">${since(run.started_at)}</span><span class="reason">${run.reason}</span></td><td role="cell" class="number">${run.pid ?? "–"}</td><td role="cell" class="number">${milliseconds(run.stages?.noticed_to_clear)}</td></tr>`,
+            (run) => html`<tr role="row"><th role="rowheader" scope="row">${run.entry}</th><td role="cell" data-label="GPU">${indices(node, run.gpus)}</td><td role="cell" data-label="State"><span>${run.state}</span> <span class="quiet">${since(run.started_at)}</span>${run.state === "running" ? nothing : html`<span class="reason">${run.cause ?? run.reason}</span>`}</td><td role="cell" data-label="PID" class="number">${run.pid ?? "–"}</td><td role="cell" data-label="Left within" class="number">${milliseconds(run.stages?.noticed_to_clear)}</td></tr>`,
           )}</tbody></table>`
       : html`<p class="quiet">nothing of ours runs here</p>`}
     ${node.workloads
@@ -233,11 +235,11 @@ function processes(node: Node): Part {
   const rows = node.gpus.flatMap((gpu) => gpu.holders.map((holder) => ({ gpu, holder })));
   return html`<section class="panel wide"><h3>Processes</h3>
     ${rows.length
-      ? html`<table role="table">${heads("PID", "User", "Command", "GPU", "Memory", "Runs for")}
+      ? html`<table role="table" class="processes">${heads("PID", "User", "Command", "GPU", "Memory", "Runs for")}
           <tbody role="rowgroup">${rows.map(
-            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell">${holder.user ?? holder.user_id ?? "?"}</td><td role="cell" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">gone, still listed</span>`}</td><td role="cell" class="number">${shownIndex(gpu)}</td><td role="cell" class="number">${gibibytes(holder.memory_used_bytes)} GiB</td><td role="cell" class="number">${since(holder.started_at)}</td></tr>`,
+            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell" data-label="User">${holder.user ?? holder.user_id ?? "?"}</td><td role="cell" data-label="Command" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">gone, still listed</span>`}</td><td role="cell" data-label="GPU" class="number">${shownIndex(gpu)}</td><td role="cell" data-label="Memory" class="number">${gibibytes(holder.memory_used_bytes)} GiB</td><td role="cell" data-label="Runs for" class="number">${since(holder.started_at)}</td></tr>`,
           )}</tbody></table>`
-      : html`<p class="quiet">${node.presence === "online" ? "no process holds a GPU" : "not known now"}</p>`}
+      : html`<p class="quiet">no process holds a GPU</p>`}
   </section>`;
 }
 
@@ -293,7 +295,9 @@ export function card(where: Where, node: Node): Part {
           ${heads("GPU", "State", "Utilization", "Memory", "Heat, power", "Held by", "Why nothing starts here")}
           <tbody role="rowgroup">${repeat(node.gpus, (gpu) => gpu.gpu, (gpu) => gpuRow(node, gpu))}</tbody></table>`
       : html`<p class="quiet">no GPU is known here</p>`}
-    <div class="panels">${people(node)}${runs(where, node)}${processes(node)}</div>
+    ${node.presence === "online"
+      ? html`<div class="panels">${people(node)}${runs(where, node)}${processes(node)}</div>`
+      : nothing}
     ${limitations(node)}
   </article>`;
 }

@@ -52,6 +52,7 @@ export interface Gpu {
   node: string;
   index: number | null;
   name: string | null;
+  model: string;
   memory_total_bytes: number | null;
   power_limit_watts: number | null;
   schedulable: boolean;
@@ -178,6 +179,7 @@ export interface Readings {
 export type RunState = "starting" | "running" | "stopping" | "killing" | "clearing" | "succeeded" | "failed" | "evicted" | "cancelled" | "lost";
 
 export interface ShownRun {
+  current: boolean;
   run: string;
   node: string;
   entry: string;

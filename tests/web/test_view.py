@@ -1,0 +1,146 @@
+"""What is shown: the answer first, and nothing as current that is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from gleaner.bus.messages import GpuCondition, Run
+from gleaner.fleet import Presence
+from services.web.view import Node
+from tests.builders import NOW
+from tests.web.conftest import Web
+from tests.web.example import H100, MARKUP, gpu_id
+
+
+def node(web: Web, name: str) -> Node:
+    return next(one for one in web.live.snapshot().nodes if one.node == name)
+
+
+def test_nothing_is_known_before_a_node_is_heard(web: Web) -> None:
+    assert web.live.snapshot().overview.headline == "No node has been heard yet"
+
+
+def test_the_headline_counts_idle_and_ours_as_free(busy: Web) -> None:
+    overview = busy.live.snapshot().overview
+
+    assert overview.headline == "9 of 23 GPUs free"
+    assert overview.details == (
+        "3 of them at work",
+        "4 busy",
+        "1 held",
+        "1 dirty",
+        "1 lost",
+        "7 unknown",
+        "1 node stale",
+        "1 node offline",
+        "4 GPUs simulated",
+    )
+
+
+def test_free_gpus_are_counted_by_model_with_the_shown_names_of_their_nodes(busy: Web) -> None:
+    models = {one.model: one for one in busy.live.snapshot().overview.free_models}
+
+    assert (models["A100-SXM4-40GB"].free, models["A100-SXM4-40GB"].total) == (3, 8)
+    assert models["A100-SXM4-40GB"].nodes == ("Boreas",)
+    assert "NVIDIA" in H100
+    assert models["H100 80GB HBM3"].free == 3
+
+
+def test_a_busy_gpu_shows_who_holds_it_since_when_and_how_much(busy: Web) -> None:
+    gpu = node(busy, "atlas").gpus[0]
+
+    assert gpu.state is GpuCondition.BUSY
+    assert gpu.summary == "alice · python train.py"
+    assert gpu.since == NOW - timedelta(hours=2)
+    assert gpu.utilization_percent == 97
+    assert gpu.blockers
+    assert gpu.blockers[0].text == "alice computes (pid 4711, python)"
+
+
+def test_a_gpu_of_ours_names_the_workload(busy: Web) -> None:
+    gpu = node(busy, "atlas").gpus[2]
+
+    assert (gpu.summary, gpu.entry, gpu.run) == ("fold", "fold", "fold-7")
+
+
+def test_a_lost_gpu_has_no_readings_rather_than_zeros(busy: Web) -> None:
+    gpu = node(busy, "atlas").gpus[7]
+
+    assert (gpu.state, gpu.utilization_percent, gpu.power_watts) == ("lost", None, None)
+
+
+def test_nothing_of_a_stale_node_is_current(busy: Web) -> None:
+    draco = node(busy, "draco")
+
+    assert draco.presence is Presence.STALE
+    assert draco.readings_at is None
+    assert draco.host_reading is None
+    for gpu in draco.gpus:
+        assert gpu.state is GpuCondition.UNKNOWN
+        assert (gpu.since, gpu.holders, gpu.utilization_percent) == (None, (), None)
+    assert draco.gpus[0].last == "busy: dan draws (pid 808, blender)"
+
+
+async def test_readings_that_grew_old_are_not_shown_though_the_node_is_online(busy: Web) -> None:
+    busy.later(40)
+    await busy.say([busy.example().beat("atlas")])
+
+    atlas = node(busy, "atlas")
+    assert atlas.presence is Presence.ONLINE
+    assert atlas.readings_at is None
+    assert atlas.gpus[0].utilization_percent is None
+    assert atlas.gpus[0].state is GpuCondition.BUSY
+
+
+def test_an_offline_node_stays_on_the_page(busy: Web) -> None:
+    cygnus = node(busy, "cygnus")
+
+    assert cygnus.presence is Presence.OFFLINE
+    assert [gpu.last for gpu in cygnus.gpus] == ["idle"] * 4
+
+
+async def test_instants_are_on_our_clock_when_the_nodes_is_wrong(busy: Web) -> None:
+    await busy.say([busy.example().beat("atlas", hours=-1)])
+
+    assert node(busy, "atlas").gpus[0].since == NOW - timedelta(hours=3)
+
+
+def test_a_drained_node_says_by_whom(busy: Web) -> None:
+    drain = node(busy, "boreas").drain
+
+    assert drain
+    assert (drain.by, drain.reason) == ("olga", "new fans on Monday")
+
+
+def test_a_workload_that_crashed_can_be_resumed(busy: Web) -> None:
+    assert node(busy, "atlas").resumable == ("render",)
+
+
+def test_the_last_evictions_are_kept_with_their_stages(busy: Web) -> None:
+    (run,) = busy.live.snapshot().overview.evictions
+
+    assert run.cause == "GPU 0: alice computes (pid 4711, python)"
+    assert run.stages
+    assert run.stages.noticed_to_term == 0.0021
+
+
+async def test_evictions_outlive_the_runs_fact(busy: Web) -> None:
+    busy.others.clear(Run, node="atlas", run="fold-5")
+    await busy.say([])
+
+    assert [run.run for run in busy.live.snapshot().overview.evictions] == ["fold-5"]
+    assert "fold-5" not in [run.run for run in node(busy, "atlas").runs]
+
+
+def test_markup_in_names_is_kept_as_it_is(busy: Web) -> None:
+    gpu = node(busy, "boreas").gpus[0]
+
+    assert gpu.gpu == gpu_id("boreas", 0)
+    assert gpu.holders[0].user == MARKUP
+
+
+def test_how_fast_a_node_leaves_is_said_in_words(busy: Web) -> None:
+    reactions = {one.node: one.reaction for one in busy.live.snapshot().nodes}
+
+    assert reactions["atlas"] == "within milliseconds (fanotify)"
+    assert "polling only" in (reactions["draco"] or "")
