@@ -108,7 +108,7 @@ class Machine:
 
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     machine = Machine(tmp_path)
     machine.make(0, 7)

@@ -27,7 +27,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def device(tmp_path: Path) -> Path:
     path = tmp_path / "nvidia0"
     os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     return path
 
