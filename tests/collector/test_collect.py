@@ -24,7 +24,7 @@ from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
 from services.collector.procfs import ProcfsProcesses
 from services.collector.service import collect
 from services.collector.settings import CollectorSettings
-from tests.builders import NOW, until
+from tests.builders import NOW, open_to_others, until
 from tests.nvml_stand_in import MIB, StandIn
 
 pytestmark = pytest.mark.real
@@ -108,8 +108,7 @@ class Machine:
 
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     machine = Machine(tmp_path)
     machine.make(0, 7)
     machine.make(1, 8)

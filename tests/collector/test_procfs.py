@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.collector.procfs import HURRY_SECONDS, ProcfsProcesses
-from tests.builders import until
+from tests.builders import open_to_others, until
 
 pytestmark = pytest.mark.real
 
@@ -27,8 +27,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def device(tmp_path: Path) -> Path:
     path = tmp_path / "nvidia0"
     os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     return path
 
 
