@@ -20,6 +20,8 @@ DIRTY_BYTES = 200 * MIB
 """Memory above the baseline that needs an explanation."""
 BASELINE_MAX_BYTES = 1024 * MIB
 """No driver keeps more than this for itself, so more than this at the start is not a baseline."""
+OWN_PROGRAM = "nvml_child.py"
+"""Asks the driver for a collector, and holds every device open for that."""
 QUIET_PERCENT = 1.0
 HolderKind = Literal["compute", "graphics", "mps", "device_open"]
 KINDS: tuple[HolderKind, ...] = ("compute", "graphics", "mps", "device_open")
@@ -98,7 +100,7 @@ def policy(settings: GpuSettings) -> Policy:
         kinds=frozenset(kinds),
         utilization_percent=limits.get("utilization_percent"),
         memory_used_bytes=limits.get("memory_used_bytes"),
-        ignore_programs=frozenset(settings.ignore_programs),
+        ignore_programs=frozenset({*settings.ignore_programs, OWN_PROGRAM}),
         ignore_users=frozenset(settings.ignore_users),
         held_after_seconds=settings.held_after_seconds,
     )
@@ -271,7 +273,7 @@ def _loads(
 
 def _remains(holders: tuple[Holder, ...], past: Past) -> tuple[str, ...]:
     gone = tuple(
-        f"the driver lists pid {one.pid}, which does not exist" for one in holders if not one.alive
+        f"the driver lists pid {one.pid}, which cannot be found" for one in holders if not one.alive
     )
     if gone or not past.is_dirty:
         return gone

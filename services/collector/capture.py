@@ -1,7 +1,7 @@
 """Record what NVML answered to a file, and play it back: a driver that surprised us, kept.
 
 One JSON object per line, `{"seconds": since the start, "answer": …}`, with the child's raw
-answers. They hold no user and no host name; serial numbers are masked, pids stay numbers.
+answers. They hold no user and no host name; the GPUs' UUIDs are masked, pids stay numbers.
 """
 
 from __future__ import annotations

@@ -80,6 +80,7 @@ class GpuWatch:
         *,
         runs: tuple[Run, ...] = (),
         people: Sight | None = None,
+        limitations: tuple[str, ...] = (),
         on_devices: Callable[[dict[str, Path]], None] | None = None,
         own_pids: Callable[[], Collection[int]] = tuple,
     ) -> None:
@@ -95,7 +96,7 @@ class GpuWatch:
         self._notices = notices
         self._on_devices = on_devices
         self._own_pids = own_pids
-        self._reports = Reports(bus, settings, source, notices, people)
+        self._reports = Reports(bus, settings, source, notices, people, limitations)
         self._gpus: dict[str, Watched] = {}
         self._devices: dict[str, Path] = {}
         self._marks: dict[Path, tuple[int, int, int] | None] = {}
@@ -301,20 +302,25 @@ class GpuWatch:
         self._looking.discard(pid)
         gpus = [gpu for gpu in self._at(notice.path) if not _is_taken(gpu, pid)]
         process = self._processes.identify(pid) if gpus else None
-        if process is None or busy.ignored(process, self._policy):
+        if process is None:
             return
         if self._at_least_one_held(notice.path, self._processes.holds(pid)):
-            is_ours = run_of(process, self._processes.identify, self._runs.values()) is not None
-            if is_ours or "device_open" not in self._policy.kinds:
-                # No hurry with our own; and where an open device does not count, only the driver
-                # can tell whether it is going to compute.
-                self._wanted.set()
-                return
-            for gpu in gpus:
-                self._say_taken(gpu, process, notice)
+            self._take_in(gpus, process, notice)
         elif attempt < len(RETRY_SECONDS):
             self._looking.add(pid)
             self._later(RETRY_SECONDS[attempt], lambda: self._look(notice, pid, attempt + 1))
+
+    def _take_in(self, gpus: list[Watched], process: Process, notice: Notice) -> None:
+        """Say at once what cannot wait for the next check: a stranger holds the device."""
+        if busy.ignored(process, self._policy):
+            return
+        is_ours = run_of(process, self._processes.identify, self._runs.values()) is not None
+        if is_ours or "device_open" not in self._policy.kinds:
+            # Where an open device does not count, only the driver can tell what it will do.
+            self._wanted.set()
+            return
+        for gpu in gpus:
+            self._say_taken(gpu, process, notice)
 
     def _at_least_one_held(self, path: Path, held: frozenset[str]) -> bool:
         return any(self._devices.get(gpu) == path for gpu in held)

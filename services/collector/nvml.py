@@ -37,6 +37,7 @@ START_SECONDS = 60.0
 BACKOFF_SECONDS = (1.0, 30.0)
 HEALTHY_SECONDS = 60.0
 """A child that lived this long forgets earlier failures."""
+OPENING = "the driver is being opened"
 LINE_BYTES = 16 * 1024 * 1024
 
 
@@ -64,7 +65,7 @@ class NvmlSource:
         self._refused = False
         self._failures = 0
         self._start_at = 0.0
-        self._problem: str | None = "the driver is being opened"
+        self._problem: str | None = OPENING
         self._hardware = Hardware(
             gpus=(), driver_version=None, problem=None, limitations=(), devices={}
         )
@@ -116,7 +117,11 @@ class NvmlSource:
         if self._child is not None and self._child.returncode is not None:
             self._bury(self._child)
         if self._child is None and time.monotonic() >= self._start_at:
-            await self._start()
+            try:
+                await self._start()
+            except OSError as error:
+                self._back_off()
+                self._say(f"no process to ask the driver can be started: {error}")
         if self._child is None or self._stuck:
             return False
         return self._hello is None or await self._greet(self._hello)
@@ -208,9 +213,7 @@ class NvmlSource:
         """Note that a child has ended, and when the next one may start."""
         if time.monotonic() - self._started_at >= HEALTHY_SECONDS:
             self._failures = 0
-        low, high = BACKOFF_SECONDS
-        self._start_at = time.monotonic() + min(high, low * 2**self._failures)
-        self._failures += 1
+        self._back_off()
         if not (self._refused or self._gave_up):
             self._say(f"the process that asks the driver {_how_it_ended(child.returncode)}")
         if self._hello is not None:
@@ -220,6 +223,12 @@ class NvmlSource:
         _close(self._pidfd)
         self._child, self._hello = None, None
         self._stuck = self._gave_up = self._refused = False
+
+    def _back_off(self) -> None:
+        low, high = BACKOFF_SECONDS
+        # The exponent is bounded, or the number would grow for months.
+        self._start_at = time.monotonic() + min(high, low * 2 ** min(self._failures, 10))
+        self._failures += 1
 
     def _lost(self) -> list[GpuSweep]:
         return [

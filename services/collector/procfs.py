@@ -29,6 +29,12 @@ HURRY_SECONDS = 0.05
 """Who grants a scan this much wants to know now: a whole pass begins."""
 IDENTITY_SECONDS = 5.0
 """A process may change cgroup or program, so that what was read of it grows old."""
+HOSTS_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode that the kernel gives to the first process table (PROC_PID_INIT_INO)."""
+NAMESPACE_LIMITATION = (
+    "this container has a process table of its own: whoever uses a GPU from outside cannot be "
+    "named, and the GPU is dirty; start the container with --pid=host"
+)
 _ORDINARY = frozenset({"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"})
 TOKEN = b"GLEANER_RUN_TOKEN="
 
@@ -59,7 +65,7 @@ class ProcfsProcesses:
         self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._numbers: dict[int, frozenset[str]] = {}
         self._names: frozenset[str] = frozenset()
-        self._holders: dict[int, frozenset[str]] = {}
+        self._holders: dict[int, dict[str, str]] = {}
         self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
         self._is_new = False
         self._identities: dict[int, tuple[float, str, Process]] = {}
@@ -111,18 +117,18 @@ class ProcfsProcesses:
 
     def holds(self, pid: int) -> frozenset[str]:
         """See `Processes`."""
-        held = self._devices_of(pid) if self._numbers else frozenset()
+        held = self._devices_of(pid) if self._numbers else {}
         if held:
             self._holders[pid] = held
         else:
             self._holders.pop(pid, None)
-        return held
+        return frozenset(held)
 
     def holders(self) -> dict[str, frozenset[int]]:
         """See `Processes`."""
         found: dict[str, set[int]] = {}
-        for pid in list(self._holders):
-            for gpu in self.holds(pid):
+        for pid, held in list(self._holders.items()):
+            for gpu in held if self._still(pid, held) else self.holds(pid):
                 found.setdefault(gpu, set()).add(pid)
         return {gpu: frozenset(pids) for gpu, pids in found.items()}
 
@@ -146,9 +152,22 @@ class ProcfsProcesses:
             now = time.monotonic()
         self._is_new = False
 
-    def _devices_of(self, pid: int) -> frozenset[str]:
-        """Return the GPUs whose device a process has open; the inner loop of every pass."""
-        found: frozenset[str] = frozenset()
+    def _still(self, pid: int, held: dict[str, str]) -> bool:
+        """Return whether the very descriptors that were seen are still those devices.
+
+        Cheaper than a look at all of them: a training run has many workers with many files.
+        """
+        try:
+            return all(
+                gpu in self._numbers.get(os.stat(f"/proc/{pid}/fd/{name}").st_rdev, ())
+                for gpu, name in held.items()
+            )
+        except OSError:
+            return False
+
+    def _devices_of(self, pid: int) -> dict[str, str]:
+        """Return GPU to descriptor for each device held; the inner loop of every pass."""
+        found: dict[str, str] = {}
         try:
             directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -168,7 +187,8 @@ class ProcfsProcesses:
                 except OSError:
                     continue
                 if stat.S_ISCHR(status.st_mode):
-                    found |= self._numbers.get(status.st_rdev, frozenset())
+                    for gpu in self._numbers.get(status.st_rdev, ()):
+                        found[gpu] = name
         except OSError:  # It ended while we looked.
             return found
         finally:
@@ -203,6 +223,14 @@ def can_see_others() -> bool:
     return bool(int(effective, 16) & CAP_SYS_PTRACE)
 
 
+def limitations() -> tuple[str, ...]:
+    """Return what this process table cannot show, one sentence each."""
+    with contextlib.suppress(OSError):
+        if os.stat("/proc/self/ns/pid").st_ino != HOSTS_PID_NAMESPACE:
+            return (NAMESPACE_LIMITATION,)
+    return ()
+
+
 def _read(path: str) -> str:
     with open(path, "rb", buffering=0) as file:
         return file.read().decode(errors="replace")
@@ -232,7 +260,7 @@ def _words(pid: int) -> list[str]:
 def _program(pid: int, name: str, words: list[str]) -> str:
     """Return what was started: a script by its own name, else the program's file."""
     # The kernel names a script that was started by its name after the script, not its interpreter.
-    for word in words[1:3]:
+    for word in words[1:5]:
         script = word.rpartition("/")[2]
         if script and script.encode()[:15] == name.encode():
             return script

@@ -54,12 +54,14 @@ class Reports:
         source: Source,
         notices: Notices,
         people: Sight | None,
+        limitations: tuple[str, ...],
     ) -> None:
         self._bus = bus
         self._settings = settings
         self._source = source
         self._notices = notices
         self._people = people
+        self._limitations = limitations
         self._host = socket.gethostname()
         self._boot_id = boot_id()
         self._inventory: Inventory | None = None
@@ -75,6 +77,7 @@ class Reports:
         people = self._people.notices_people_by if self._people else "nothing"
         limitations = (
             *hardware.limitations,
+            *self._limitations,
             *(self._people.limitations() if self._people else ()),
             *self._blindness(unheard, sees_others=sees_others),
         )

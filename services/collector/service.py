@@ -19,11 +19,11 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal, boot_id, connection, keep_healthy
 from gleaner.settings import NodeSettings
+from services.collector import procfs
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
 from services.collector.notices import open_notices
 from services.collector.nvml import NvmlSource
-from services.collector.procfs import ProcfsProcesses
 from services.collector.settings import CollectorSettings
 from services.collector.source import open_source
 from services.collector.terminals import RealTerminals
@@ -45,6 +45,7 @@ class Parts:
     notices: Notices
     on_devices: Callable[[dict[str, Path]], None] | None = None
     own_pids: Callable[[], Collection[int]] = tuple
+    limitations: tuple[str, ...] = ()
 
 
 async def serve(settings: CollectorSettings) -> None:
@@ -76,6 +77,7 @@ async def collect(bus: NodeBus, settings: CollectorSettings) -> None:
             parts.notices,
             runs=runs,
             people=people,
+            limitations=parts.limitations,
             on_devices=parts.on_devices,
             own_pids=parts.own_pids,
         )
@@ -109,14 +111,15 @@ async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -
     stack.push_async_callback(source.close)
     notices = open_notices(node.notices)
     stack.callback(notices.close)
-    procfs = ProcfsProcesses(node.gpu.command_lines)
+    processes = procfs.ProcfsProcesses(node.gpu.command_lines)
     return Parts(
         source=source,
-        processes=procfs,
+        processes=processes,
         terminals=RealTerminals(node.people),
         notices=notices,
-        on_devices=procfs.watch,
+        on_devices=processes.watch,
         own_pids=lambda: _own_pids(source),
+        limitations=procfs.limitations(),
     )
 
 

@@ -218,10 +218,10 @@ def test_unknown_utilization_is_not_taken_for_doing_nothing() -> None:
     assert judged(a_holder(), sweep=silent, past=past, now=9999)[0].state is GpuCondition.BUSY
 
 
-def test_a_listed_pid_that_does_not_exist_makes_it_dirty() -> None:
+def test_a_listed_pid_that_cannot_be_found_makes_it_dirty() -> None:
     assert said(a_holder(alive=False)) == (
         "dirty",
-        ("the driver lists pid 4711, which does not exist",),
+        ("the driver lists pid 4711, which cannot be found",),
     )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,12 @@ from gleaner.bus.message import Message, Writer
 from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
+from services.collector.capture import capture
+from services.collector.device_files import DeviceFilesSource
+from services.collector.gpus import GpuWatch
+from services.collector.inotify import InotifyNotices
+from services.collector.interface import Notices
+from services.collector.notices import FirstThatCan
 from services.collector.procfs import ProcfsProcesses
 from services.collector.service import collect
 from services.collector.settings import CollectorSettings
@@ -190,6 +196,27 @@ async def test_a_device_that_is_added_later_is_watched_too(machine: Machine) -> 
     assert machine.last["minor-2"].noticed_by == "fanotify"
 
 
+@pytest.mark.parametrize(("way", "by"), [(InotifyNotices, "inotify"), (FirstThatCan, "check")])
+async def test_without_a_pid_the_holder_is_searched_for(
+    machine: Machine, way: Callable[[], Notices], by: str
+) -> None:
+    settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
+    processes, notices = ProcfsProcesses(), way()
+    source = DeviceFilesSource(machine.devices, "no NVML")
+    watch = GpuWatch(machine.bus, settings, source, processes, notices, on_devices=processes.watch)
+    await watch.check()
+
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    if by == "check":
+        await watch.check()
+    await until(lambda: machine.last["minor-0"].state == "busy", 1)
+
+    assert [holder.pid for holder in machine.last["minor-0"].holders] == [pid]
+    assert machine.last["minor-0"].noticed_by == (None if by == "check" else by)
+    watch.close()
+    notices.close()
+
+
 async def test_driver_and_process_table_together_name_who_computes(
     machine: Machine, nvml: StandIn
 ) -> None:
@@ -207,6 +234,24 @@ async def test_driver_and_process_table_together_name_who_computes(
     assert holder.kinds == ("compute", "device_open")
     inventory = next(one for one in machine.said if isinstance(one, Inventory))
     assert (inventory.source, inventory.notices_opens_by) == ("nvml", "fanotify")
+
+
+async def test_those_who_ask_the_driver_for_gleaner_do_not_count(
+    machine: Machine, nvml: StandIn, tmp_path: Path
+) -> None:
+    nvml.system["opens"] = str(machine.devices / "nvidia0")
+    nvml.write()
+    await machine.start(source="nvml", check_seconds=0.05)
+
+    beside = asyncio.create_task(capture(tmp_path / "file", 0.5, GpuSettings(check_seconds=0.1)))
+    await until(lambda: bool(machine.last["GPU-0"].holders))
+    await beside
+
+    states = [one.state.value for one in machine.said if isinstance(one, GpuState)]
+    assert set(states) == {"idle"}
+    ignored = {one.ignored for state in machine.said if isinstance(state, GpuState)
+               for one in state.holders}  # fmt: skip
+    assert ignored == {"program nvml_child.py"}
 
 
 async def test_a_pid_that_the_driver_lists_and_nobody_knows_makes_it_dirty(
