@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gleaner.bus import outbox as module
@@ -251,6 +251,7 @@ def test_a_folder_that_cannot_be_made_is_said_and_memory_goes_on(
     assert "memory only" in caplog.text
 
 
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["append", "forget", "reopen"]), max_size=30), st.randoms())
 def test_it_holds_what_a_list_would_hold(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str], random: object
