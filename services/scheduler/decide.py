@@ -92,9 +92,15 @@ def _wish(state: State, node: Node) -> tuple[State, Node, DesiredBody]:
 def _explained(node: Node, scene: Scene, placement: Placement) -> tuple[Node, list[Said]]:
     """Say every no, if it is news, and note when time alone will change something."""
     blockers = explain.explain(scene, placement.kept)
-    is_news = not explain.says_the_same(blockers, node.blockers)
+    # Of a node that only left a farewell or an old wish at the broker there is nothing to say.
+    is_known = node.inventory is not None or node.catalogue is not None
+    is_news = is_known and not explain.says_the_same(blockers, node.blockers)
     said = blockers if is_news or node.blockers is None else node.blockers
-    moments = [*explain.ends(blockers), *explain.next_texts(blockers, said), *grants.overdue(node)]
+    moments = [
+        *explain.moments(blockers),
+        *explain.next_texts(blockers, said),
+        *grants.overdue(node),
+    ]
     node = replace(
         node,
         blockers=said,

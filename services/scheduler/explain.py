@@ -14,7 +14,7 @@ from gleaner.bus.messages import (
     WorkloadBlockers,
 )
 from services.scheduler.grants import refusal
-from services.scheduler.placement import Gpus, Scene
+from services.scheduler.placement import SOON_SECONDS, Gpus, Scene
 
 QUIET_SECONDS = 10.0
 """Texts that merely count on are published at most this often."""
@@ -64,12 +64,13 @@ def next_texts(new: Blockers, published: Blockers) -> Iterator[datetime]:
         yield published.at + timedelta(seconds=QUIET_SECONDS)
 
 
-def ends(blockers: Blockers) -> Iterator[datetime]:
-    """Return the moments at which something ends by itself."""
+def moments(blockers: Blockers) -> Iterator[datetime]:
+    """Return when something ends by itself, and when that is near enough to be waited for."""
     for group in _groups(blockers):
         for blocker in group:
             if blocker.until is not None:
-                yield blocker.until
+                near = blocker.until - timedelta(seconds=SOON_SECONDS)
+                yield near if near > blockers.at else blocker.until
 
 
 def _groups(blockers: Blockers) -> list[tuple[Blocker, ...]]:

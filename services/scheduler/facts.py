@@ -13,6 +13,7 @@ from gleaner.bus.messages import (
     Availability,
     Beat,
     Catalogue,
+    CauseKind,
     GpuState,
     Inventory,
     People,
@@ -117,8 +118,9 @@ def _with_run(node: Node, run: Run) -> Node:
     if before == run:
         return node
     node = replace(node, runs=put(node.runs, run.run, run))
-    if run.state is RunState.EVICTED and not (before and before.state.is_final):
-        # Whoever it left for may be a moment from being seen here: count idle time from now on.
+    if _had_to_leave(run) and not (before and before.state.is_final):
+        # Whoever it left for may be a moment from being seen here, and a node that stops from
+        # being offline: count idle time from now on.
         left_at = run.cleared_at or run.exited_at or run.at
         quiet = {
             gpu: max(since, left_at) if gpu in run.gpus else since
@@ -126,6 +128,11 @@ def _with_run(node: Node, run: Run) -> Node:
         }
         node = replace(node, quiet_since=MappingProxyType(quiet))
     return node
+
+
+def _had_to_leave(run: Run) -> bool:
+    stopped = run.cause is not None and run.cause.kind is CauseKind.SHUTDOWN
+    return run.state is RunState.EVICTED or (run.state.is_final and stopped)
 
 
 def _not_offline(node: Node, *services: str) -> Node:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gleaner.bus.codec import first_mistake
 from gleaner.bus.message import Value
 from gleaner.bus.messages import Drain, Pause
-from gleaner.runtime import write_atomically
+from gleaner.runtime import Fatal, write_atomically
 from services.scheduler.state import Crash, State
 
 logger = logging.getLogger(__name__)
@@ -64,11 +64,16 @@ def remembered(memory: Memory, now: datetime) -> State:
 
 
 def read(path: Path) -> Memory:
-    """Return what was kept; a damaged file is put aside, and said so."""
+    """Return what was kept; a damaged file is put aside, and said so.
+
+    A file that is there and cannot be read is fatal: going on would forget who paused what.
+    """
     try:
         return Memory.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return Memory()
+    except OSError as error:
+        raise Fatal(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         aside = _aside(path)
         path.rename(aside)

@@ -93,7 +93,7 @@ class Scheduler:
                 event = await self._events.get()
                 self._state, said = step(self._state, event, self._policy)
                 # First kept, then said: a term that was used must never be used again.
-                await self._remember()
+                await self._remember(event)
                 for message in said:
                     self._say(message)
                 if isinstance(event, Tick):
@@ -149,12 +149,12 @@ class Scheduler:
             self._events.put_nowait(Tick(at=self._clock()))
             await asyncio.sleep(self._tick_seconds)
 
-    async def _remember(self) -> None:
-        state, kept = self._state, self._kept
-        now = memory.memory_of(state) if memory.may_differ(state, kept) else kept
-        if now == kept:
+    async def _remember(self, event: Event) -> None:
+        if not memory.may_differ(self._state, self._kept):
             return
-        self._kept = now
+        if not self._disk_is_fine and not isinstance(event, Tick):
+            return  # tried again once a second
+        now = memory.memory_of(self._state)
         try:
             await asyncio.to_thread(memory.write, self._path, now)
         except OSError as error:
@@ -162,11 +162,13 @@ class Scheduler:
                 logger.error(
                     "%s cannot be written (%s): a restart would forget pauses and drains",
                     self._path,
-                    error,
+                    error.strerror,
                 )
             self._disk_is_fine = False
         else:
-            self._disk_is_fine = True
+            if not self._disk_is_fine:
+                logger.info("%s is written again", self._path)
+            self._disk_is_fine, self._kept = True, now
 
     def _say(self, said: Said) -> None:
         match said:

@@ -99,7 +99,7 @@ class Node:
     people: People | None = None
     gpus: Mapping[str, GpuState] = field(default_factory=nothing)
     quiet_since: Mapping[str, datetime] = field(default_factory=nothing)
-    """GPU to when a stranger was last there, or a run of ours was evicted; the node's clock."""
+    """GPU to when a stranger was last there, or a run of ours had to leave; the node's clock."""
     runs: Mapping[str, Run] = field(default_factory=nothing)
     archived: frozenset[str] = frozenset()
     """Runs whose facts were cleared, while the runner may still name them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gleaner.bus.messages import Blockers, GpuCondition, RunState
+from gleaner.bus.messages import Blockers, Cause, CauseKind, GpuCondition, RunState
 from tests.scheduler.story import World, a_world, entry
 
 
@@ -81,6 +81,18 @@ def test_an_eviction_counts_as_a_stranger_even_if_nobody_was_seen_here() -> None
 
     world.run_ends(world.run_ids[0], RunState.EVICTED)
     world.tick(50)
+
+    assert world.granted == []
+
+
+def test_a_node_that_stops_is_granted_nothing_more() -> None:
+    world = a_world()
+    (run,) = world.run_ids
+    stopped = Cause(kind=CauseKind.SHUTDOWN, text="the runner was stopped")
+    world.runs[run] = world.runs[run].model_copy(update={"cause": stopped})
+
+    world.run_ends(run, RunState.CANCELLED)
+    world.tick(5)
 
     assert world.granted == []
 

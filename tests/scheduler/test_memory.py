@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.messages import Drain, Pause
+from gleaner.runtime import Fatal
 from services.scheduler import memory
 from services.scheduler.memory import Memory
 from services.scheduler.state import Crash
@@ -47,3 +48,10 @@ def test_a_damaged_file_is_kept_aside_and_said(
     assert (tmp_path / "state.json.damaged-1").read_text() == '{"term": 3, "pau'
     assert (tmp_path / "state.json.damaged-2").read_text() == '{"term": "many"}'
     assert f"{path} is damaged (term: " in caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_fatal(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+
+    with pytest.raises(Fatal, match="cannot be read: Is a directory"):
+        memory.read(tmp_path / "state.json")

@@ -194,6 +194,21 @@ async def test_a_request_is_answered_and_survives(tmp_path: Path, signer: Signer
     assert kept.term == 1
 
 
+async def test_a_disk_that_fails_stops_nothing_and_is_tried_again(
+    tmp_path: Path, signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, path = MemoryBroker(), tmp_path / "scheduler" / "state.json"
+
+    async with a_node(broker, signer) as node, scheduling(broker, tmp_path, signer):
+        (tmp_path / "scheduler").write_text("a file where a folder belongs")
+        await until(lambda: bool(node.runs))
+        assert f"{path} cannot be written (File exists)" in caplog.text
+        (tmp_path / "scheduler").unlink()
+        await until(path.exists)
+
+    assert memory.read(path).term == 1
+
+
 async def test_messages_that_come_twice_do_no_harm(tmp_path: Path, signer: Signer) -> None:
     broker = MemoryBroker()
     broker.copies = 2
