@@ -108,6 +108,7 @@ class MqttBus:
         self._leaving = False
         self._lost = asyncio.Event()
         self._failure: BaseException | None = None
+        self._asked_for: set[str] = set()
         self._refused: set[str] = set()
         self._connection = ""
 
@@ -360,14 +361,21 @@ class MqttBus:
             self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}")
             self._lost.set()
             return
+        self._asked_for.clear()
+        if not self._ask(client):
+            self._online(client)
+
+    def _ask(self, client: paho.Client) -> bool:
+        """Subscribe to what this connection has not asked for yet; False if that is nothing."""
         wishes = [
             self._wish(client, topic_filter, message_type)
             for topic_filter, message_type in self._subscriptions.filters().items()
+            if topic_filter not in self._asked_for
         ]
         if wishes:
+            self._asked_for.update(topic_filter for topic_filter, _ in wishes)
             client.subscribe(wishes)
-        else:
-            self._online(client)
+        return bool(wishes)
 
     def _wish(
         self, client: paho.Client, topic_filter: str, message_type: type[Message]
@@ -388,6 +396,8 @@ class MqttBus:
 
     def _online(self, client: paho.Client) -> None:
         self._client, self._connected = client, True
+        # Somebody may have come between our question and the broker's answer.
+        self._ask(client)
         self._refused.clear()
         logger.info("connected to the broker at %s", self._to.url)
         if self._announces:

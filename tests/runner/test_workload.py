@@ -8,6 +8,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,15 +43,12 @@ for number in range(40):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """A folder that other users may enter, as pytest's own may not be."""
-    path = Path("/tmp") / f"gleaner-test-{os.getpid()}-{tmp_path.name}"
-    path.mkdir(mode=0o755)
-    path.chmod(0o755)
-    yield path
-    for file in sorted(path.rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    path.rmdir()
+    with tempfile.TemporaryDirectory(prefix="gleaner-test-") as found:
+        path = Path(found)
+        path.chmod(0o755)
+        yield path
 
 
 async def report(data: Path, place: Path, **entry: object) -> dict[str, object]:
