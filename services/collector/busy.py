@@ -135,7 +135,7 @@ def judge(evidence: Evidence, past: Past, policy: Policy, now: float) -> tuple[V
     doubt = _doubt(evidence)
     if doubt or sweep is None:
         return _say(
-            GpuCondition.UNKNOWN, (doubt or "no answer",), (), replace(past, quiet_since=None)
+            GpuCondition.UNKNOWN, (doubt or "no answer",), holders, replace(past, quiet_since=None)
         )
 
     past = _remember(evidence, sweep, past, policy, now)

@@ -244,7 +244,7 @@ class NvmlSource:
 
     def _say(self, problem: str | None) -> None:
         if problem != self._problem and problem is not None:
-            logger.warning("NVML: %s", problem)
+            logger.warning("GPUs cannot be asked: %s", problem)
         self._problem = problem
 
 

@@ -205,7 +205,8 @@ class Gpu:
 
     def _list(self, function: str) -> list[Any]:
         try:
-            return list(getattr(self._nvml, function)(self._handle))
+            # The function without a version raises no NVMLError where an old driver lacks it.
+            return list(getattr(self._nvml, function + "_v3")(self._handle))
         except self._nvml.NVMLError as error:
             if error.value != FUNCTION_NOT_FOUND:
                 raise

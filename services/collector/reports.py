@@ -163,10 +163,12 @@ class Reports:
     def _blindness(self, unheard: tuple[Path, ...], *, sees_others: bool) -> tuple[str, ...]:
         found = []
         if not sees_others:
-            found.append(
-                "without root other users' open devices cannot be seen: "
-                "only processes that the driver lists make a GPU busy"
+            costs = (
+                "every GPU is unknown"
+                if self._source.name == "device-files"
+                else "only processes that the driver lists make a GPU busy"
             )
+            found.append(f"without root other users' open devices cannot be seen: {costs}")
         if unheard:
             names = ", ".join(str(path) for path in unheard)
             found.append(

@@ -139,6 +139,7 @@ class _RunsHeard:
     def __init__(self, bus: NodeBus) -> None:
         self._named: frozenset[str] | None = None
         self._heard: dict[str, Run] = {}
+        self._is_waiting = True
         self._all = asyncio.Event()
         bus.subscribe(RunnerState, self._on_runner, node=bus.node)
         bus.subscribe(Run, self._on_run, node=bus.node)
@@ -150,6 +151,7 @@ class _RunsHeard:
                 await self._all.wait()
         except TimeoutError:
             logger.info("no runner was heard; its runs would be taken for strangers")
+        self._is_waiting = False
         return tuple(self._heard.values())
 
     def _on_runner(self, delivery: Delivery) -> None:
@@ -158,7 +160,7 @@ class _RunsHeard:
             self._tell()
 
     def _on_run(self, delivery: Delivery) -> None:
-        if isinstance(delivery.message, Run):
+        if self._is_waiting and isinstance(delivery.message, Run):
             self._heard[delivery.message.run] = delivery.message
             self._tell()
 

@@ -168,14 +168,15 @@ static int processes(void *h, const char *function, const char *key, unsigned *c
     return code;
 }
 
-#define PROCESSES(function, key) \
+#define PROCESSES_IN(function, key) \
     int function(void *h, unsigned *count, process_t *out) { \
         return processes(h, #function, key, count, out); \
     }
+#define PROCESSES(function, key) PROCESSES_IN(function##_v2, key) PROCESSES_IN(function##_v3, key)
 
-PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, "compute")
-PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, "graphics")
-PROCESSES(nvmlDeviceGetMPSComputeRunningProcesses_v3, "mps")
+PROCESSES(nvmlDeviceGetComputeRunningProcesses, "compute")
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, "graphics")
+PROCESSES(nvmlDeviceGetMPSComputeRunningProcesses, "mps")
 
 int nvmlDeviceGetMigMode(void *h, unsigned *current, unsigned *pending) {
     int code = small(number_of(h), __func__, "mig", current);

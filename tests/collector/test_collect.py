@@ -20,7 +20,8 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message, Writer
 from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
 from gleaner.bus.outbox import Outbox
-from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
+from gleaner.runtime import Fatal
+from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -54,6 +55,12 @@ class Machine:
         self._task: asyncio.Task[None] | None = None
         for kind in (Beat, GpuState, Inventory, People):
             self.bus.subscribe(kind, lambda delivery: self._hear(delivery.message))
+        self.bus.publish(
+            RunnerState(
+                node="n1", paused=False, watched=False, term=None, generation=None, lease="none",
+                at=NOW,
+            )
+        )  # fmt: skip
 
     def _hear(self, message: Message | None) -> None:
         if message is not None:
@@ -71,12 +78,6 @@ class Machine:
             gpu=GpuSettings(**({"device_directory": self.devices} | gpu)),
             people=PeopleSettings(enabled=False),
         )
-        self.bus.publish(
-            RunnerState(
-                node="n1", paused=False, watched=False, term=None, generation=None, lease="none",
-                at=NOW,
-            )
-        )  # fmt: skip
         self._task = asyncio.create_task(collect(self.bus, CollectorSettings(node=node)))
         await until(lambda: self._task.done() or any(isinstance(one, Beat) for one in self.said))  # type: ignore[union-attr]
         assert not self._task.done(), self._task.exception()
@@ -291,3 +292,24 @@ async def test_a_hung_driver_makes_gpus_unknown_and_the_beat_goes_on(
         for one in machine.said
         if isinstance(one, GpuState) and one.state == "unknown"
     )
+
+
+async def test_a_simulated_node_runs_the_same_way(machine: Machine) -> None:
+    await machine.start(source="simulated", check_seconds=0.05)
+
+    await until(lambda: machine.beats > 3)
+
+    assert {one.noticed_by for one in machine.last.values()} <= {None, "script"}
+    inventory = next(one for one in machine.said if isinstance(one, Inventory))
+    assert (inventory.source, len(inventory.gpus)) == ("simulated", 4)
+
+
+async def test_a_script_that_is_not_there_is_named(machine: Machine, tmp_path: Path) -> None:
+    node = NodeSettings(
+        id="n1",
+        gpu=GpuSettings(source="simulated"),
+        simulated=SimulatedSettings(script=tmp_path / "day.toml"),
+    )
+
+    with pytest.raises(Fatal, match=r"day\.toml"):
+        await collect(machine.bus, CollectorSettings(node=node))

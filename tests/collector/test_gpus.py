@@ -213,6 +213,20 @@ async def test_a_person_is_said_even_while_the_driver_does_not_answer(node: Node
     assert node.last().state == "busy"
 
 
+async def test_who_is_there_is_said_once_while_the_driver_does_not_answer(node: Node) -> None:
+    node.world.driver_problem("no answer within 3 s")
+    await node.watch.check()
+    pid = node.world.process_opens(0, user="user1")
+    await node.watch.check()
+    device = (await node.world.source.hardware()).devices[GPU0]
+
+    node.world.notices.tell(device, pid)
+    await node.watch.check()
+
+    assert node.states() == ["idle", "unknown", "busy", "unknown"]
+    assert [holder.pid for holder in node.last().holders] == [pid]
+
+
 async def test_a_lost_gpu_does_not_hurt_the_other(node: Node) -> None:
     node.world.lose(0)
     await node.watch.check()

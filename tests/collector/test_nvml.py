@@ -187,6 +187,20 @@ async def test_a_failed_process_list_means_that_nobody_knows(
     assert sweep.gpus[1].processes == ()
 
 
+async def test_a_driver_before_510_has_the_second_version_of_the_lists(
+    source: NvmlSource, nvml: StandIn
+) -> None:
+    for kind in ("Compute", "Graphics", "MPSCompute"):
+        nvml.gpus[0][f"nvmlDeviceGet{kind}RunningProcesses_v3"] = "fail 13"
+    nvml.processes = [(0, "compute", 41, 100)]
+    nvml.write()
+
+    processes = (await swept(source)).gpus[0].processes
+
+    assert processes
+    assert processes[0].pid == 41
+
+
 async def test_lists_that_are_not_supported_leave_the_device_files(
     source: NvmlSource, nvml: StandIn
 ) -> None:
