@@ -223,19 +223,19 @@ def test_many_pages_share_one_stream(open_page: Open, site: Site) -> None:
         other.goto(site.url)
         other.wait_for_selector("#link[data-link=live]")
 
-    assert len(site.live._watchers) == 1
+    assert site.live.watchers == 1
 
 
 def test_a_hidden_page_lets_go_of_the_stream(open_page: Open, site: Site) -> None:
     page = open_page()
-    assert len(site.live._watchers) == 1
+    assert site.live.watchers == 1
 
     page.goto("about:blank")
 
     end = time.monotonic() + 10
-    while site.live._watchers and time.monotonic() < end:
+    while site.live.watchers and time.monotonic() < end:
         page.wait_for_timeout(100)
-    assert not site.live._watchers
+    assert site.live.watchers == 0
 
 
 def test_a_node_has_a_live_page_of_its_own(open_page: Open, site: Site) -> None:

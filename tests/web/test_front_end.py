@@ -43,7 +43,8 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_without_the_built_front_end_the_page_says_so_and_reloads(tmp_path: Path) -> None:
-    from services.web.view import Snapshot, show_overview
+    from services.web.show import show_overview
+    from services.web.view import Snapshot
     from tests.builders import NOW
 
     overview = show_overview(

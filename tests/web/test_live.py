@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from services.web import live as stream
-from services.web.view import Snapshot, with_readings
+from services.web import live, stream
+from services.web.show import with_readings
+from services.web.view import Snapshot
 from tests.web.conftest import Web
 
 
@@ -111,7 +112,7 @@ async def test_who_comes_back_gets_what_was_missed(busy: Web) -> None:
 
 
 async def test_who_comes_back_from_another_life_gets_a_snapshot(busy: Web) -> None:
-    for unknown in ("other-3", "nonsense", f"{busy.live._stream}-99999", ""):
+    for unknown in ("other-3", "nonsense", f"{busy.live._stream._life}-99999", ""):
         assert (await Reader(busy, unknown).next())[0] == "snapshot"
 
 
@@ -169,7 +170,7 @@ async def test_the_lost_broker_is_said(busy: Web) -> None:
 async def test_a_quiet_fleet_still_says_that_it_lives(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(live, "TICK_SECONDS", 0.005)
     reader = Reader(web)
     await reader.next()
     ticking = asyncio.create_task(web.live.run())
