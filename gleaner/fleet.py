@@ -200,7 +200,7 @@ class NodeView:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all its facts were cleared: somebody removed the node."""
+        """Whether all its own facts were cleared: somebody removed the node."""
         return not (
             self.inventory
             or self.states
@@ -208,7 +208,6 @@ class NodeView:
             or self.telemetry
             or self.catalogue
             or self.runner
-            or self.blockers
             or self.runs
         )
 
@@ -242,12 +241,18 @@ class Fleet:
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
-        """All nodes by id, sorted."""
-        return MappingProxyType(dict(sorted(self._nodes.items())))
+        """All nodes by id, sorted; those of which more is known than the scheduler's word."""
+        return MappingProxyType(
+            {
+                name: view
+                for name, view in sorted(self._nodes.items())
+                if view.connections or not view.is_empty
+            }
+        )
 
     def node(self, node: str) -> NodeView | None:
         """Return one node, or None if nothing is known of it."""
-        return self._nodes.get(node)
+        return self.nodes.get(node)
 
     @property
     def scheduler(self) -> SchedulerState | None:
@@ -296,7 +301,8 @@ class Fleet:
         after = _with_fact(before, delivery)
         if after == before:
             return set()
-        if after.is_empty:
+        # Retained facts come in any order: blockers may be here before anything of the node.
+        if after.is_empty and delivery.message is None:
             self._nodes.pop(name, None)
         else:
             self._nodes[name] = after

@@ -87,13 +87,17 @@ def connection(settings: BusSettings) -> Connection:
     password = settings.password
     if settings.password_file is not None:
         try:
-            password = settings.password_file.read_text().splitlines()[0]
-        except (OSError, IndexError) as error:
+            lines = settings.password_file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
             raise Fatal(f"bus.password_file {settings.password_file}: {error}") from error
+        if not lines or not lines[0]:
+            raise Fatal(f"bus.password_file {settings.password_file}: its first line is empty")
+        password = lines[0]
     return Connection(
         url=settings.url,
         user=settings.user,
         password=password,
+        client_id=settings.client_id,
         protocol=settings.protocol,
         ca_file=_text(settings.ca_file),
         certificate_file=_text(settings.certificate_file),

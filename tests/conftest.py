@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,11 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """A real broker, one for all tests; `forget()` empties it."""
     with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
         yield broker
+
+
+@pytest.fixture
+def common_path() -> Iterator[Path]:
+    """A directory that other users may enter; pytest's `tmp_path` is closed to them."""
+    with tempfile.TemporaryDirectory(prefix="gleaner-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from gleaner.bus.message import Message, match
 
@@ -17,7 +19,12 @@ class DecodeError(ValueError):
 
 def encode(message: Message) -> bytes:
     """Return the JSON payload; None stays in it, because None is an answer."""
-    return message.model_dump_json().encode()
+    try:
+        return message.model_dump_json().encode()
+    except PydanticSerializationError:
+        # A program may have a name that is no UTF-8; its bytes show as `?`.
+        text = json.dumps(message.model_dump(mode="json"), ensure_ascii=False)
+        return text.encode("utf-8", "replace")
 
 
 def decode(topic: str, payload: bytes) -> Message:
@@ -33,7 +40,8 @@ def decode(topic: str, payload: bytes) -> Message:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise DecodeError(f"{topic}: {len(payload)} bytes are more than {MAX_PAYLOAD_BYTES}")
     try:
-        body = from_json(payload)
+        # NaN is no JSON, and a reading that is none is None.
+        body = from_json(payload, allow_inf_nan=False)
     except ValueError as error:
         raise DecodeError(f"{topic}: not JSON: {error}") from error
     if not isinstance(body, dict):

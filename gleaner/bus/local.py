@@ -14,17 +14,18 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from gleaner.bus.interface import Bus, ConnectionHandler, Delivery, Handler, MalformedHandler
-from gleaner.bus.message import Message, Writer
-from gleaner.bus.messages import Event, EventKind, Recorded
+from gleaner.bus.message import Message, Writer, topic_of
+from gleaner.bus.messages import Availability, Event, EventKind, Recorded
 from gleaner.bus.outbox import Outbox
+from gleaner.bus.pace import Pace
 from gleaner.bus.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 100
-"""Events sent at once before the broker has acknowledged them."""
-STUCK_SECONDS = 15.0
-"""A watermark that stands still for this long while more was sent: send again from there."""
+BATCH = 10
+"""Events prepared at once: some milliseconds at most, because the reflex runs in this loop."""
+WATERMARK_SECONDS = 1.0
+"""How long a new connection waits for the retained watermark: it saves sending what is recorded."""
 
 
 class NodeBus:
@@ -40,11 +41,14 @@ class NodeBus:
         self._roles = roles
         self._local = Subscriptions()
         self._last: dict[str, Message] = {}
-        self._recorded = 0
-        self._sent = 0
+        self._sent: dict[str, int] = {}
+        """Per stream, the last number on its way; it is not recorded yet."""
+        self._pace = Pace()
+        self._refusal: str | None = None
         self._heard_watermark = asyncio.Event()
-        self._something_to_send = asyncio.Event()
+        self._something_to_do = asyncio.Event()
         remote.subscribe(Recorded, self._on_recorded, node=node)
+        remote.subscribe(Availability, self._on_recorder, service="recorder")
         remote.on_connection(self._on_connection)
 
     @property
@@ -59,6 +63,10 @@ class NodeBus:
 
     def publish(self, message: Message) -> None:
         """See `Bus.publish`; local handlers have run when this returns."""
+        self._deliver_here(message)
+        self._remote.publish(message)
+
+    def _deliver_here(self, message: Message) -> None:
         if message.contract.retain:
             self._last[message.topic] = message
         self._local.hand_out(
@@ -69,7 +77,6 @@ class NodeBus:
                 retained=False,
             )
         )
-        self._remote.publish(message)
 
     def record(self, kind: EventKind, data: dict[str, JsonValue]) -> None:
         """Keep an event until the recorder has it."""
@@ -88,20 +95,17 @@ class NodeBus:
         if dropped:
             logger.error("the outbox is full: %d events that nobody recorded were dropped", dropped)
             self.record(EventKind.OVERFLOW, {"dropped": dropped})
-        self._something_to_send.set()
+        self._something_to_do.set()
 
     async def deliver(self, message: Message) -> str | None:
-        """See `Bus.deliver`."""
+        """See `Bus.deliver`; local handlers run first."""
+        self._deliver_here(message)
         return await self._remote.deliver(message)
 
     def clear(self, message_type: type[Message], **levels: str) -> None:
         """See `Bus.clear`."""
         self._remote.clear(message_type, **levels)
-        self._last = {
-            topic: message
-            for topic, message in self._last.items()
-            if not (type(message) is message_type and message.levels() == levels)
-        }
+        self._last.pop(topic_of(message_type, levels), None)
         self._local.hand_out(
             Delivery(message_type=message_type, levels=levels, message=None, retained=False)
         )
@@ -133,62 +137,76 @@ class NodeBus:
 
     async def run(self) -> None:
         """Send events to the recorder until cancelled."""
-        moved_at = asyncio.get_running_loop().time()
-        moved_from = self._recorded
-        while True:
-            if not self._remote.connected:
-                await self._wait(1.0)
-                continue
-            if not self._heard_watermark.is_set():
-                # Waiting a moment for the retained watermark saves sending what is recorded.
-                await self._wait_for(self._heard_watermark, 1.0)
-                self._heard_watermark.set()
-                self._sent = self._recorded
-            now = asyncio.get_running_loop().time()
-            if self._recorded != moved_from or self._sent <= self._recorded:
-                moved_at, moved_from = now, self._recorded
-            elif now - moved_at > STUCK_SECONDS:
-                moved_at, self._sent = now, self._recorded
-            batch = self._outbox.after(self._sent, WINDOW)
-            if not batch:
-                await self._wait(1.0)
-                continue
-            await self._send(batch)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                if not self._remote.connected:
+                    await self._wait(1.0)
+                    continue
+                if not self._heard_watermark.is_set():
+                    await _wait_for(self._heard_watermark, WATERMARK_SECONDS)
+                    self._heard_watermark.set()
+                    self._send_again()
+                self._look_at_watermark()
+                batch = self._outbox.after(self._sent, self._pace.window, BATCH)
+                for event in batch:
+                    group.create_task(self._send(event))
+                    self._sent[event.stream] = event.sequence
+                if batch:
+                    await asyncio.sleep(0)
+                else:
+                    await self._wait(1.0)
 
-    async def _send(self, batch: list[Event]) -> None:
-        oldest = self._outbox.oldest
-        refusals = await asyncio.gather(
-            *(
-                self._remote.deliver(event.model_copy(update={"oldest_sequence": oldest}))
-                for event in batch
-            )
-        )
-        if all(refusal is None for refusal in refusals):
-            self._sent = batch[-1].sequence
-        else:
-            logger.debug("events were not taken: %s", next(filter(None, refusals)))
-            await asyncio.sleep(1)
+    def _look_at_watermark(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._sent:
+            self._pace = self._pace.nothing_on_its_way(now)
+        elif self._pace.is_stuck(now):
+            self._pace = self._pace.gave_up(now)
+            self._send_again()
+
+    def _send_again(self) -> None:
+        """Go back to the oldest event that is not recorded."""
+        self._sent.clear()
+
+    async def _send(self, event: Event) -> None:
+        # An outbox that outlived a new name of its node goes on under that name.
+        refusal = await self._remote.deliver(event.model_copy(update={"node": self.node}))
+        # What the broker did not take stays before the watermark, and is sent again with the rest.
+        if refusal is not None and self._remote.connected and refusal != self._refusal:
+            logger.warning("events wait in the outbox: %s", refusal)
+        self._refusal = refusal
 
     def _on_connection(self, connected: bool) -> None:
         if connected:
             self._heard_watermark.clear()
-        self._something_to_send.set()
+        self._something_to_do.set()
+
+    def _on_recorder(self, delivery: Delivery) -> None:
+        """A recorder that came just now may have missed what a broker without it took from us."""
+        said = delivery.message
+        if isinstance(said, Availability) and said.state == "online" and not delivery.retained:
+            self._send_again()
+            self._something_to_do.set()
 
     def _on_recorded(self, delivery: Delivery) -> None:
-        if isinstance(delivery.message, Recorded):
-            recorded = delivery.message.streams.get(self._outbox.stream, 0)
-            # A recorder with a new database knows less than the last one; believe it.
-            self._recorded = min(recorded, self._outbox.last)
-            self._outbox.forget(self._recorded)
-            self._heard_watermark.set()
+        if not isinstance(delivery.message, Recorded):
+            return
+        if self._outbox.forget(delivery.message.streams):
+            self._pace = self._pace.moved(asyncio.get_running_loop().time())
+        for stream, recorded in delivery.message.streams.items():
+            if self._sent.get(stream, recorded + 1) <= recorded:
+                del self._sent[stream]
+        self._heard_watermark.set()
+        self._something_to_do.set()
 
     async def _wait(self, seconds: float) -> None:
-        self._something_to_send.clear()
-        await self._wait_for(self._something_to_send, seconds)
+        self._something_to_do.clear()
+        await _wait_for(self._something_to_do, seconds)
 
-    async def _wait_for(self, event: asyncio.Event, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -48,6 +48,7 @@ class MemoryBus:
         self._instance = instance
         self._subscriptions = Subscriptions()
         self._facts: dict[str, bytes] = {}
+        """Our retained facts; empty: cleared while offline."""
         self._connection = ""
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -73,8 +74,10 @@ class MemoryBus:
         for topic, payload in list(self._broker.retained.items()):
             self.take(topic, payload, retained=True)
         self._say("online")
-        for topic, payload in self._facts.items():
+        for topic, payload in list(self._facts.items()):
             self._broker.publish(topic, payload, retain=True)
+            if not payload:
+                del self._facts[topic]
         self._subscriptions.connection(True)
 
     def disconnect(self, *, will: bool = True) -> None:
@@ -94,21 +97,24 @@ class MemoryBus:
 
     async def deliver(self, message: Message) -> str | None:
         """See `Bus.deliver`."""
-        if not self.connected:
-            return "the broker cannot be reached"
         self.publish(message)
-        return None
+        return None if self.connected else "the broker cannot be reached"
 
     def clear(self, message_type: type[Message], **levels: str) -> None:
         """See `Bus.clear`."""
         topic = topic_of(message_type, levels)
-        self._facts.pop(topic, None)
+        self._facts[topic] = b""
         if self.connected:
             self._broker.publish(topic, b"", retain=True)
+            del self._facts[topic]
 
     def subscribe(self, message_type: type[Message], handler: Handler, **levels: str) -> None:
         """See `Bus.subscribe`."""
-        self._subscriptions.add(message_type, handler, levels)
+        topic_filter = self._subscriptions.add(message_type, handler, levels)
+        if self.connected:
+            for topic, payload in list(self._broker.retained.items()):
+                if _matches(topic_filter, topic):
+                    self.take(topic, payload, retained=True)
 
     def on_connection(self, handler: ConnectionHandler) -> None:
         """See `Bus.on_connection`."""

@@ -22,7 +22,10 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def _to_utc(at: datetime) -> datetime:
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from error
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_to_utc)]

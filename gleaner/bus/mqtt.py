@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 10
 BACKOFF_SECONDS = (0.2, 15.0)
 ANSWER_SECONDS = 10.0
+STEADY_SECONDS = 5.0
+"""A connection that lasted less was no success; the next attempt waits longer."""
+FLAPS = 4
 SESSION_SECONDS = 24 * 3600
 UNACKNOWLEDGED = 500
 OFFLINE = "the broker cannot be reached"
@@ -54,6 +57,8 @@ class Connection:
     """`mqtt://host:port` or `mqtts://host:port`."""
     user: str | None = None
     password: str | None = None
+    client_id: Literal["user", "own"] = "user"
+    """`own`: several connections share the account, so each makes up its client id."""
     protocol: str = "auto"
     """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
     ca_file: str | None = None
@@ -76,22 +81,31 @@ class MqttBus:
     """One connection to a broker that is made again whenever it is lost; see `Bus`.
 
     `durable` is for who must not miss a message while away (the recorder): the broker keeps the
-    session, and a message counts as received when `Delivery.acknowledge` was called.
+    session, and a message counts as received when `Delivery.acknowledge` was called. `announces`
+    is off for who merely passes by (the command line): its coming and going is nobody's fact.
     """
 
     def __init__(
-        self, connection: Connection, service: str, instance: str, *, durable: bool = False
+        self,
+        connection: Connection,
+        service: str,
+        instance: str,
+        *,
+        durable: bool = False,
+        announces: bool = True,
     ) -> None:
         self._to = connection
         self._service = service
         self._instance = instance
         self._durable = durable
-        self._client_id = connection.user or f"{service}-{instance}-{uuid.uuid4().hex[:8]}"
+        self._announces = announces
+        self._client_id = self._make_client_id()
         self._subscriptions = Subscriptions()
         self._facts: dict[str, tuple[bytes, int]] = {}
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._client: paho.Client | None = None
         self._connected = False
+        self._leaving = False
         self._lost = asyncio.Event()
         self._failure: BaseException | None = None
         self._refused: set[str] = set()
@@ -112,12 +126,13 @@ class MqttBus:
 
     async def deliver(self, message: Message) -> str | None:
         """See `Bus.deliver`."""
+        topic, payload, retain = message.topic, encode(message), message.contract.retain
+        if retain:
+            self._facts[topic] = (payload, 1)
         if not (self._connected and self._client):
             return OFFLINE
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        info = self._client.publish(
-            message.topic, encode(message), 1, retain=message.contract.retain
-        )
+        info = self._client.publish(topic, payload, 1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return OFFLINE
         self._waiting[info.mid] = answer
@@ -126,7 +141,9 @@ class MqttBus:
         except TimeoutError:
             return f"the broker did not answer within {ANSWER_SECONDS:g} s"
         finally:
-            self._waiting.pop(info.mid, None)
+            # A later connection counts its packets from 1 again.
+            if self._waiting.get(info.mid) is answer:
+                del self._waiting[info.mid]
 
     def clear(self, message_type: type[Message], **levels: str) -> None:
         """See `Bus.clear`."""
@@ -153,37 +170,60 @@ class MqttBus:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled; then say farewell."""
         attempt = 0
-        try:
-            while True:
-                attempt = 0 if await self._live() else attempt + 1
-                if self._failure:
-                    raise self._failure
-                low, high = BACKOFF_SECONDS
-                # Full jitter: after a broker's restart a thousand nodes must not come at once.
-                await asyncio.sleep(low + random.uniform(0, min(high, low * 2**attempt)))  # noqa: S311
-        finally:
-            await self._farewell()
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            was_connected = await self._live()
+            if self._failure:
+                raise self._failure
+            attempt = 0 if was_connected and clock() - before > STEADY_SECONDS else attempt + 1
+            if was_connected and attempt == FLAPS:
+                # Two clients of one id throw each other off; not every broker says so.
+                logger.warning(
+                    "%s: lost %d times within seconds; does another client call itself %r?",
+                    self._to.url,
+                    FLAPS,
+                    self._client_id,
+                )
+            low, high = BACKOFF_SECONDS
+            # Full jitter: after a broker's restart a thousand nodes must not come at once.
+            longest = min(high, low * 2 ** min(attempt, 10))
+            await asyncio.sleep(low + random.uniform(0, longest))  # noqa: S311
 
     async def _live(self) -> bool:
         """Live through one connection; return whether there was one."""
         self._lost = asyncio.Event()
         self._connection = uuid.uuid4().hex
-        client = self._make_client()
-        host, port = self._to.address
+        to = self._to
+        host, port = to.address
         try:
-            await asyncio.to_thread(self._connect, client, host, port)
+            client = self._make_client()
+        except (OSError, ValueError) as error:
+            files = ", ".join(
+                file for file in (to.ca_file, to.certificate_file, to.key_file) if file
+            )
+            self._complain(f"{to.url}: the certificates ({files}) cannot be used: {error}")
+            return False
+        connecting = asyncio.create_task(asyncio.to_thread(self._connect, client, host, port))
+        misc = None
+        try:
+            await asyncio.shield(connecting)
+            self._watch_socket(client)
+            misc = asyncio.create_task(self._housekeeping(client), name="bus housekeeping")
+            await self._lost.wait()
         except (OSError, ValueError) as error:
             self._complain(f"{host}:{port}: {error}")
-            self._drop(client)
-            return False
-        misc = asyncio.create_task(self._housekeeping(client), name="bus housekeeping")
-        try:
-            await self._lost.wait()
+        except asyncio.CancelledError:
+            # The thread cannot be stopped: let it finish, so that its socket gets closed.
+            await asyncio.wait([connecting])
+            if connecting.exception() is None:
+                await self._farewell()
+            raise
         finally:
-            misc.cancel()
+            if misc is not None:
+                misc.cancel()
             was_connected = self._connected
-            if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                self._drop(client)
+            self._drop(client)
         return was_connected
 
     def _drop(self, client: paho.Client) -> None:
@@ -191,10 +231,12 @@ class MqttBus:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_result("the connection was lost before the broker answered")
+        self._waiting.clear()
         with contextlib.suppress(OSError, ValueError):
             client._sock_close()  # noqa: SLF001 - paho offers no way to close without a DISCONNECT
         if was_connected:
-            logger.warning("lost the broker at %s", self._to.url)
+            if not self._leaving:
+                logger.warning("lost the broker at %s", self._to.url)
             self._subscriptions.connection(False)
 
     async def _housekeeping(self, client: paho.Client) -> None:
@@ -205,6 +247,13 @@ class MqttBus:
             if not self._connected and asyncio.get_running_loop().time() > connecting_until:
                 self._complain(f"{self._to.url}: no answer within {ANSWER_SECONDS:g} s")
                 self._lost.set()
+
+    def _make_client_id(self) -> str:
+        if self._to.user and self._to.client_id == "user":
+            return self._to.user
+        # A session belongs to a client id: who wants it back after a restart must keep the id.
+        own = "" if self._durable else f"-{uuid.uuid4().hex[:8]}"
+        return f"gleaner-{self._service}-{self._instance}{own}"
 
     def _make_client(self) -> paho.Client:
         version = MQTTProtocolVersion.MQTTv5
@@ -230,29 +279,8 @@ class MqttBus:
                 keyfile=self._to.key_file,
                 cert_reqs=ssl.CERT_REQUIRED,
             )
-        client.will_set(*self._availability("offline"), qos=1, retain=True)
-        loop = asyncio.get_running_loop()
-
-        def opened(_: paho.Client, __: object, sock: Any) -> None:
-            # paho opens the socket in the thread that connects.
-            loop.call_soon_threadsafe(loop.add_reader, sock.fileno(), self._read, client)
-
-        def closed(_: paho.Client, __: object, sock: Any) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                loop.remove_reader(sock.fileno())
-                loop.remove_writer(sock.fileno())
-
-        def wants_to_write(_: paho.Client, __: object, sock: Any) -> None:
-            loop.call_soon_threadsafe(self._add_writer, client, sock)
-
-        def has_written(_: paho.Client, __: object, sock: Any) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                loop.remove_writer(sock.fileno())
-
-        client.on_socket_open = opened
-        client.on_socket_close = closed
-        client.on_socket_register_write = wants_to_write
-        client.on_socket_unregister_write = has_written
+        if self._announces:
+            client.will_set(*self._availability("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
@@ -260,9 +288,32 @@ class MqttBus:
         client.on_message = self._on_message
         return client
 
-    def _add_writer(self, client: paho.Client, sock: Any) -> None:
-        if sock.fileno() >= 0:
-            asyncio.get_running_loop().add_writer(sock.fileno(), self._write, client)
+    def _watch_socket(self, client: paho.Client) -> None:
+        """Have the event loop read and write; only now, since paho connects in a thread."""
+        loop = asyncio.get_running_loop()
+
+        def wants_to_write(_: paho.Client, __: object, sock: Any) -> None:
+            if sock.fileno() >= 0:
+                loop.add_writer(sock.fileno(), self._write, client)
+
+        def has_written(_: paho.Client, __: object, sock: Any) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_writer(sock.fileno())
+
+        def closed(_: paho.Client, __: object, sock: Any) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                loop.remove_reader(sock.fileno())
+                loop.remove_writer(sock.fileno())
+
+        client.on_socket_register_write = wants_to_write
+        client.on_socket_unregister_write = has_written
+        client.on_socket_close = closed
+        sock = client.socket()
+        if sock is None:
+            self._lost.set()
+            return
+        loop.add_reader(sock.fileno(), self._read, client)
+        wants_to_write(client, None, sock)
 
     def _connect(self, client: paho.Client, host: str, port: int) -> None:
         properties: Properties | None = None
@@ -339,7 +390,8 @@ class MqttBus:
         self._client, self._connected = client, True
         self._refused.clear()
         logger.info("connected to the broker at %s", self._to.url)
-        client.publish(*self._availability("online"), qos=1, retain=True)
+        if self._announces:
+            client.publish(*self._availability("online"), qos=1, retain=True)
         for topic, (payload, qos) in list(self._facts.items()):
             client.publish(topic, payload, qos, retain=True)
             if not payload:
@@ -374,8 +426,9 @@ class MqttBus:
         mid, qos = message.mid, message.qos
 
         def acknowledge() -> None:
-            # An acknowledgement of an earlier connection would hit another packet's id.
-            if self._client is client or not self._connected:
+            # Each connection has a client of its own, so a late acknowledgement of an earlier
+            # one ends at a closed socket and cannot hit another packet's id.
+            if client.is_connected():
                 client.ack(mid, qos)
 
         if delivery is None:
@@ -390,17 +443,16 @@ class MqttBus:
 
     async def _farewell(self) -> None:
         """A clean disconnect sends no will, so say it ourselves; wait 3 s at most."""
-        client = self._client
+        client, self._leaving = self._client, True
         if client is None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                info = client.publish(*self._availability("offline"), qos=1, retain=True)
-                # paho sets no asyncio.Event.
-                while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+                if self._announces:
+                    info = client.publish(*self._availability("offline"), qos=1, retain=True)
+                    # paho sets no asyncio.Event.
+                    while not info.is_published() and not self._lost.is_set():  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
                 client.disconnect()
                 await self._lost.wait()
         self._connected, self._client = False, None
-        with contextlib.suppress(OSError, ValueError):
-            client._sock_close()  # noqa: SLF001 - as above

@@ -88,14 +88,20 @@ def parse_public_key(text: str) -> tuple[str, VerifyKey]:
 
 
 def load_or_make_key(path: Path) -> Signer:
-    """Return the signer of a key file; make it, and its `.pub` beside it, if it is missing."""
+    """Return the signer of a key file; make it, and its `.pub` beside it, if it is missing.
+
+    Raise ValueError for a file that is no key.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(os.urandom(32))
-    signer = Signer(path.read_bytes())
-    public = path.with_suffix(".pub")
-    if not public.exists():
-        public.write_text(signer.public + "\n")
+    seed = path.read_bytes()
+    if len(seed) != 32:
+        raise ValueError(f"{path}: {len(seed)} bytes are no key; remove it and a new one is made")
+    signer = Signer(seed)
+    public, text = path.with_suffix(".pub"), signer.public + "\n"
+    if not public.exists() or public.read_text() != text:
+        public.write_text(text)
     return signer

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -37,10 +39,11 @@ class SettingsError(Exception):
 class ServiceSettings(BaseSettings):
     """The sections a service reads; a subclass has one field per section."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
     file: ClassVar[dict[str, Any]] = {}
+    environment: ClassVar[dict[str, Any]] = {}
+    path: ClassVar[Path | None] = None
+    """The file they were read from; the runner does not trust one that others may write."""
 
     log: LogSettings = LogSettings()
 
@@ -49,12 +52,13 @@ class ServiceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - it reads lists as JSON only
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.file)
+        environment = InitSettingsSource(settings_cls, cls.environment)
+        return init_settings, environment, InitSettingsSource(settings_cls, cls.file)
 
 
 def find_file(explicit: Path | None = None) -> Path | None:
@@ -80,13 +84,18 @@ def load(settings_type: type[S], path: Path | None = None) -> S:
     found = find_file(path)
     contents = _read(found) if found else {}
     mistakes = [*_unknown_sections(contents, found), *_unknown_variables()]
-    wanted = {name: value for name, value in contents.items() if name in settings_type.model_fields}
+    fields = settings_type.model_fields
+    wanted = {
+        "file": {name: value for name, value in contents.items() if name in fields},
+        "environment": {name: value for name, value in _environment().items() if name in fields},
+    }
     # A class of its own per call: pydantic-settings wants its sources on the class.
-    bound = type(settings_type.__name__, (settings_type,), {"file": wanted, "__module__": __name__})
+    sources = wanted | {"path": found, "__module__": __name__}
+    bound = type(settings_type.__name__, (settings_type,), sources)
     try:
         settings: S = bound()
     except ValidationError as error:
-        mistakes += [_describe(details, found) for details in error.errors()]
+        mistakes += _describe_all(error, settings_type, found)
     if mistakes:
         raise SettingsError(mistakes)
     return settings
@@ -113,23 +122,91 @@ def _unknown_variables() -> Iterator[str]:
             yield f"{variable}: there is no section {section}{_suggest(section, SECTIONS)}"
 
 
-def _describe(details: ErrorDetails, path: Path | None) -> str:
-    """Return one mistake as `file: key: what` or `VARIABLE: what`."""
-    keys = [str(part) for part in details["loc"]]
-    key = ".".join(keys)
-    variable = PREFIX + "__".join(keys).upper()
-    place = variable if variable in os.environ else f"{path or 'settings'}: {key}"
-    if details["type"] == "extra_forbidden":
-        return f"{place}: there is no such key"
-    if details["type"] == "missing":
-        return f"{place}: is missing"
-    what = details["msg"].removeprefix("Value error, ")
-    shown = (
-        ""
-        if isinstance(details["input"], dict | list | tuple)
-        else f" (it is {details['input']!r})"
-    )
-    return f"{place}: {what}{shown}" if key else f"{path}: {what}"
+def _environment() -> dict[str, Any]:
+    """Return what `GLEANER_<SECTION>__<KEY>` say, as the file would: nested, by lower-case names.
+
+    Values stay text, which the models take for numbers, lists (`a, b`) and the rest; a list or
+    table may also be written as JSON.
+    """
+    found: dict[str, Any] = {}
+    for variable, text in os.environ.items():
+        *tables, key = variable.removeprefix(PREFIX).lower().split("__")
+        if not variable.startswith(PREFIX) or not tables:
+            continue
+        table = found
+        for name in tables:
+            inner = table.setdefault(name, {})
+            table = inner if isinstance(inner, dict) else {}
+        table[key] = _json_or_text(text)
+    return found
+
+
+def _json_or_text(text: str) -> Any:
+    if text.startswith(("[", "{")):
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return text
+
+
+def _describe_all(
+    error: ValidationError, settings_type: type[BaseModel], path: Path | None
+) -> list[str]:
+    """Return each mistake once, as `file: key: what` or `VARIABLE: what`."""
+    by_place: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for details in error.errors():
+        keys, model = _key_of(details, settings_type)
+        variable = PREFIX + "__".join(keys).upper()
+        place = variable if variable in os.environ else f"{path or 'settings'}: {'.'.join(keys)}"
+        by_place.setdefault(place.removesuffix(": "), []).append(_what(details, keys, model))
+        has_value = details["type"] not in ("extra_forbidden", "missing")
+        is_short = not isinstance(details["input"], dict | list | tuple | BaseModel)
+        if has_value and is_short and "password" not in place.lower():
+            shown[place] = f" (it is {details['input']!r})"
+    return [
+        f"{place}: {' or '.join(what)}{shown.get(place, '')}" for place, what in by_place.items()
+    ]
+
+
+def _key_of(
+    details: ErrorDetails, model: type[BaseModel]
+) -> tuple[list[str], type[BaseModel] | None]:
+    """Return the key a mistake is about, without the branches of a union, and who has that key."""
+    keys: list[str] = []
+    inside: type[BaseModel] | None = model
+    for part in details["loc"]:
+        if inside is None:
+            break
+        keys.append(str(part))
+        if isinstance(part, int):
+            continue
+        model = inside
+        inside = (
+            _model_in(model.model_fields[part].annotation) if part in model.model_fields else None
+        )
+    return keys, model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model a field holds, or holds a list of."""
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _what(details: ErrorDetails, keys: list[str], model: type[BaseModel] | None) -> str:
+    match details["type"]:
+        case "extra_forbidden":
+            known = tuple(model.model_fields) if model else ()
+            return f"there is no such key{_suggest(keys[-1], known)}"
+        case "missing":
+            return "is missing"
+        case "model_type":
+            return f"is a section: write [{'.'.join(keys)}] above its keys"
+        case _:
+            what = details["msg"].removeprefix("Value error, ")
+            return what.replace("valid tuple", "valid list")
 
 
 def _suggest(name: str, known: tuple[str, ...]) -> str:

@@ -50,7 +50,9 @@ def _check_busy_when(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _strip(words: object) -> object:
-    """`"a, b"` in a list of an environment variable means a and b."""
+    """`"a, b"`, as an environment variable has it, means a and b."""
+    if isinstance(words, str):
+        words = [word for word in words.split(",") if word.strip()]
     if isinstance(words, list | tuple):
         return tuple(word.strip() if isinstance(word, str) else word for word in words)
     return words
@@ -76,10 +78,15 @@ class BusSettings(Section):
         "`gleaner up` starts a broker there if none answers.",
     )
     user: str | None = Field(
-        None, description="User name; it is the client id too, so that nobody can pose as another."
+        None, description="User name; the client id too, so that nobody can throw another off."
     )
     password: str | None = Field(None, description="Better in `password_file`.")
     password_file: Path | None = Field(None, description="A file whose first line is the password.")
+    client_id: Literal["user", "own"] = Field(
+        "user",
+        description="`user`: the user name is the client id. `own`: each connection makes up one, "
+        "where several share an account.",
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; `auto` tries 5 first."
     )
@@ -191,6 +198,11 @@ class NodeSettings(Section):
         description="While this file exists nothing runs here; any user of the node may touch it. "
         "Default: `pause/pause` in the data directory.",
     )
+    notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
+        "auto",
+        description="How opens and keys are noticed: `auto` takes the best the kernel allows; "
+        "`check` hears nothing and relies on the check each `gpu.check_seconds`.",
+    )
     gpu: GpuSettings = Field(GpuSettings(), description="")
     people: PeopleSettings = Field(PeopleSettings(), description="")
     simulated: SimulatedSettings = Field(SimulatedSettings(), description="")
@@ -285,8 +297,24 @@ class DatabaseSettings(Section):
 
     url: str | None = Field(
         None,
-        description="`sqlite:///path`. Default: `recorder/gleaner.sqlite` in the data directory.",
+        description="`sqlite:///path` (four slashes for an absolute one) or "
+        "`postgresql://user:password@host/name`. "
+        "Default: `recorder/gleaner.sqlite` in the data directory.",
     )
+    sample_days: Annotated[float, Field(gt=0, le=3660)] = Field(
+        2, description="How long each single sample of a GPU is kept."
+    )
+    event_days: Annotated[float, Field(gt=0, le=36600)] = Field(
+        731, description="How long events and runs are kept."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_database_url(cls, url: str | None) -> str | None:
+        known = ("sqlite:///", "postgresql://")
+        if url is not None and not (url.startswith(known) and url not in known):
+            raise ValueError("expected sqlite:///path or postgresql://user@host/name")
+        return url
 
 
 class WebSettings(Section):

@@ -61,7 +61,10 @@ class Hardware:
     problem: str | None
     limitations: tuple[str, ...]
     devices: dict[str, Path]
-    """GPU to its device file; empty where there is none (simulated, MIG devices)."""
+    """GPU to its device file; without those that have none (MIG devices).
+
+    A simulated GPU's is only a name for `Notices`: there is no such file.
+    """
 
 
 class Source(Protocol):
@@ -138,8 +141,15 @@ class Terminal:
 class Terminals(Protocol):
     """Who sits where."""
 
-    async def look(self) -> tuple[Terminal, ...]: ...
-    def problems(self) -> tuple[str, ...]: ...
+    async def look(self) -> tuple[Terminal, ...]:
+        """Return all who are logged in; raise OSError if nobody can tell."""
+        ...
+
+    def problems(self) -> tuple[str, ...]:
+        """Return who cannot be seen, and why, one sentence each."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +165,17 @@ class Notice:
 
 
 class Notices(Protocol):
-    """Hears of opens (of GPU devices) and of reads (of terminals: input only, never output)."""
+    """Hears of opens (of GPU devices), of reads (of terminals: input only, never output) and of
+    what is made in a directory (terminals: somebody logs in).
+
+    To watch again what is watched already is cheap and repairs the watch of a device node that was
+    replaced (a driver that was loaded anew, a terminal whose number was used again).
+    """
 
     by: NoticedBy
-    """How, for `Inventory`; `check` when the kernel tells us nothing."""
+    """How it hears of opens, for `Inventory`; `check` when the kernel tells us nothing."""
+    reads_by: NoticedBy
+    """How it hears of reads: before Linux 6.7 fanotify does not reach pseudo-terminals."""
 
     def watch_opens(self, path: Path, handler: Callable[[Notice], None]) -> bool:
         """Have a handler called for each open of a device; False if that is not possible."""
@@ -166,6 +183,10 @@ class Notices(Protocol):
 
     def watch_reads(self, path: Path, handler: Callable[[Notice], None]) -> bool:
         """Have a handler called for each read from a terminal; False if that is not possible."""
+        ...
+
+    def watch_made(self, directory: Path, handler: Callable[[Notice], None]) -> bool:
+        """Have a handler called for each file made in a directory; False if not possible."""
         ...
 
     def unwatch(self, path: Path) -> None:

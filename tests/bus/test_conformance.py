@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from typing import Protocol
 
 import pytest
@@ -67,18 +66,20 @@ class MqttClient:
 Make = Callable[[str], Client]
 
 
-@pytest.fixture(params=["memory", "mqtt-5", "mqtt-3.1.1"])
-async def make(request: pytest.FixtureRequest, mosquitto: Mosquitto) -> AsyncIterator[Make]:
-    broker = MemoryBroker()
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("mqtt-5", marks=pytest.mark.broker),
+        pytest.param("mqtt-3.1.1", marks=pytest.mark.broker),
+    ]
+)
+def make(request: pytest.FixtureRequest) -> Make:
+    if request.param == "memory":
+        broker = MemoryBroker()
+        return lambda name: MemoryClient(broker, name)
+    mosquitto: Mosquitto = request.getfixturevalue("mosquitto")
     mosquitto.forget()
-
-    def client(name: str) -> Client:
-        if request.param == "memory":
-            return MemoryClient(broker, name)
-        return MqttClient(mosquitto.url, name, request.param.removeprefix("mqtt-"))
-
-    async with AsyncExitStack():
-        yield client
+    return lambda name: MqttClient(mosquitto.url, name, request.param.removeprefix("mqtt-"))
 
 
 def a_runner(node: str = "n1", term: int = 1) -> RunnerState:
@@ -197,8 +198,96 @@ async def test_a_subscription_made_online_gets_the_retained_facts(make: Make) ->
     await one.start()
     assert await one.bus.deliver(a_runner()) is None
 
-    if isinstance(one.bus, MqttBus):
-        one.bus.subscribe(RunnerState, heard.append)
-        await until(lambda: bool(heard))
-        assert heard[0].message == a_runner()
+    one.bus.subscribe(RunnerState, heard.append)
+
+    await until(lambda: bool(heard))
+    assert heard[0].message == a_runner()
+    assert heard[0].retained
     await one.stop()
+
+
+async def test_a_fact_that_was_delivered_stands_after_the_next_connect(make: Make) -> None:
+    one, other, heard = make("one"), make("other"), list[Delivery]()
+    other.bus.subscribe(RunnerState, heard.append)
+    await other.start()
+    one.bus.publish(a_runner(term=1))
+    assert await one.bus.deliver(a_runner(term=2)) == "the broker cannot be reached"
+
+    await one.start()
+
+    await until(lambda: bool(heard))
+    assert [delivery.message for delivery in heard] == [a_runner(term=2)]
+    await one.stop()
+    await other.stop()
+
+
+async def test_a_fact_cleared_offline_is_cleared_on_connect(make: Make) -> None:
+    one, again, other, heard = make("one"), make("one"), make("other"), list[Delivery]()
+    other.bus.subscribe(RunnerState, heard.append)
+    await other.start()
+    await one.start()
+    assert await one.bus.deliver(a_runner()) is None
+    await one.stop()
+    again.bus.clear(RunnerState, node="n1")
+
+    await again.start()
+
+    await until(lambda: [delivery.message for delivery in heard] == [a_runner(), None])
+    await again.stop()
+    await other.stop()
+
+
+async def test_what_is_no_message_is_reported_with_its_topic(make: Make) -> None:
+    one, heard, bad = make("one"), list[Delivery](), list[tuple[str, bytes, str]]()
+    one.bus.subscribe(Beat, heard.append)
+    one.bus.on_malformed(lambda topic, payload, why: bad.append((topic, payload, why)))
+    await one.start()
+    topic = a_beat().topic
+    if isinstance(one.bus, MqttBus):
+        assert one.bus._client
+        one.bus._client.publish(topic, b"rubbish", 0)
+    else:
+        assert isinstance(one.bus, MemoryBus)
+        one.bus._broker.publish(topic, b"rubbish", retain=False)
+    one.bus.publish(a_beat())
+
+    await until(lambda: bool(heard))
+    assert [(topic, payload) for topic, payload, _ in bad] == [(topic, b"rubbish")]
+    assert bad[0][2].startswith(f"{topic}: not JSON")
+    await one.stop()
+
+
+async def test_handlers_learn_of_every_connect_and_loss(make: Make) -> None:
+    one, said = make("one"), list[bool]()
+    one.bus.on_connection(said.append)
+
+    await one.start()
+    if isinstance(one.bus, MqttBus):
+        assert one.bus._client
+        one.bus._client._sock_close()
+        one.bus._lost.set()
+    else:
+        assert isinstance(one.bus, MemoryBus)
+        one.bus.disconnect()
+        one.bus.connect()
+
+    await until(lambda: said == [True, False, True])
+    await one.stop()
+
+
+@pytest.mark.broker
+async def test_who_merely_passes_by_leaves_nothing_at_the_broker(mosquitto: Mosquitto) -> None:
+    mosquitto.forget()
+    watching, heard = MqttClient(mosquitto.url, "watching", "auto"), list[Delivery]()
+    watching.bus.subscribe(Availability, heard.append)
+    await watching.start()
+    await until(lambda: bool(heard))
+
+    passing = MqttClient(mosquitto.url, "passing", "auto")
+    passing.bus = MqttBus(Connection(url=mosquitto.url), "test", "passing", announces=False)
+    await passing.start()
+    assert await passing.bus.deliver(a_beat()) is None
+    await passing.stop()
+
+    assert [delivery.levels["instance"] for delivery in heard] == ["watching"]
+    await watching.stop()

@@ -9,6 +9,7 @@ from gleaner.bus.message import Message
 from gleaner.bus.messages import (
     Availability,
     Beat,
+    Blockers,
     GpuCondition,
     GpuReading,
     GpuState,
@@ -154,3 +155,22 @@ def test_services_are_known_by_their_last_word() -> None:
     assert fleet.take(delivery(said), NOW) == {EVERYTHING}
     assert fleet.snapshot(NOW).services["recorder", "main"] == said
     assert not fleet.snapshot(NOW).has_scheduler()
+
+
+def test_a_nodes_connection_is_not_forgotten_when_its_blockers_come_before_its_inventory() -> None:
+    fleet = fleet_with(
+        connection("offline", "c"),
+        Blockers(node="n1", gpus=(), workloads=(), at=NOW),
+        a_state(),
+        retained=True,
+    )
+
+    assert fleet.nodes["n1"].presence(NOW) is Presence.OFFLINE
+    assert fleet.nodes["n1"].blockers is not None
+
+
+def test_the_schedulers_word_alone_makes_no_node() -> None:
+    fleet = fleet_with(Blockers(node="n1", gpus=(), workloads=(), at=NOW), retained=True)
+
+    assert fleet.node("n1") is None
+    assert not fleet.nodes

@@ -1,0 +1,68 @@
+# `make run` starts everything on this machine, `make test` tests everything; the rest is below.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+CHEAP := not real and not broker and not browser and not e2e and not gpu
+FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
+# Stamps of an environment that is gone mean nothing.
+$(shell [ -x .venv/bin/python ] || rm -rf .make)
+PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
+
+.PHONY: help run setup setup-test check test docs test-gpu bench-reaction bench-node bench-recorder lock clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: setup  ## Set up, then start everything on this machine; Ctrl-C stops it
+	@exec .venv/bin/gleaner up $(ARGUMENTS)
+
+setup: .make/run  ## Make .venv with the command .venv/bin/gleaner
+
+setup-test: .make/test  ## Add what the tests need, from PyPI and from the distribution
+
+check: .make/dev  ## Linters, types, import rules, pure and in-memory tests (a minute)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	scripts/check-front-end.sh
+	$(PYTHON) -m pytest -q -n 2 -m "$(CHEAP)"
+
+test: setup-test check  ## Everything: check, then brokers, processes, devices, browser, the whole system
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile -m "(real or broker or browser) and not e2e and not gpu"
+	$(PYTHON) -m pytest -q -m "e2e and not gpu"
+
+docs: .make/dev  ## Write anew what is generated from the contract and the settings
+	$(PYTHON) -m gleaner.cli.documents
+
+test-gpu: setup-test  ## The tests that need an NVIDIA GPU
+	$(PYTHON) -m pytest -q -m gpu
+
+bench-reaction: setup-test  ## From a stranger's open() to SIGTERM, hundreds of times
+	$(PYTHON) -m benchmarks.reaction $(ARGUMENTS)
+
+bench-node: setup-test  ## What an idle node costs
+	$(PYTHON) -m benchmarks.node $(ARGUMENTS)
+
+bench-recorder: setup-test  ## How fast events reach the disk
+	$(PYTHON) -m benchmarks.recorder $(ARGUMENTS)
+
+# One file per purpose, for every Python and system alike; pip checks each hash. `uv` is not needed
+# for anything else: `pipx run uv` or `python3 -m pip install uv` brings it.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links --extra all --extra postgres --group build
+lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
+	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
+	$(LOCK) --constraint requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
+
+clean:  ## Remove the environment and everything that was built; never data
+	rm -rf .venv .make services/web/static/dist services/web/frontend/node_modules
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.make/run: requirements/run.txt $(PACKAGE)
+	scripts/setup.sh run
+.make/dev: requirements/dev.txt requirements/run.txt $(PACKAGE)
+	scripts/setup.sh dev
+.make/test: .make/dev
+	scripts/setup.sh test

@@ -1,0 +1,1 @@
+"""Measurements that print their figure, its goal and the peer beside it; never a test."""

@@ -1,0 +1,390 @@
+"""The commands, their options and their help; what they do is imported when it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gleaner import __version__
+
+if TYPE_CHECKING:
+    from gleaner.bus.messages import RequestKind
+    from gleaner.cli.settings import Settings
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+app = typer.Typer(
+    name="gleaner",
+    help="Shows who uses every GPU, and puts the idle ones to work.",
+    epilog="Start with `gleaner up`; then look at `gleaner status`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+imports = typer.Typer(help="Take over the configuration of another program.", no_args_is_help=True)
+app.add_typer(imports, name="import")
+
+LOOK, ASK, RUN = "Look", "Ask", "Run"
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration file; see docs/configuration.md for the rest."),
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Reason = Annotated[str, typer.Option("--reason", help="Shown to everybody who asks why.")]
+
+
+class Failed(Exception):
+    """What was asked for cannot be done; one line for each reason."""
+
+    def __init__(self, *lines: str, code: int = EXIT_FAILED) -> None:
+        super().__init__("\n".join(lines))
+        self.code = code
+
+
+@app.command(rich_help_panel=RUN, epilog="Example: `gleaner up --config gleaner.toml`")
+def up(config: Config = None) -> None:
+    """Start everything on this machine, and stop it with Ctrl-C.
+
+    A broker, this node, scheduler, recorder and web page run as child processes; what dies is
+    started again. On a machine without an NVIDIA GPU a simulated node is added.
+    """
+    from gleaner.cli.up import up as run_everything
+    from gleaner.settings import find_file
+
+    settings = _load(config)
+    found = find_file(config)
+    raise typer.Exit(_wait_for(run_everything(settings, found.absolute() if found else None)))
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner status --watch`, `gleaner status --json | jq '.nodes[].gpus'`",
+)
+def status(
+    config: Config = None,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Show every GPU: its state, who has it, and why nothing starts there."""
+    _wait_for(_status(_load(config), as_json=as_json, watch=watch))
+
+
+async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from gleaner.cli import status as view
+
+    async with view.watched_fleet(settings) as fleet:
+        if as_json:
+            while True:
+                print(json.dumps(view.as_json(view.now_of(fleet)), indent=None if watch else 2))
+                if not watch:
+                    return
+                sys.stdout.flush()
+                await asyncio.sleep(1)
+        if not watch:
+            Console().print(view.table(view.now_of(fleet)))
+            return
+        with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(1)
+                live.update(view.table(view.now_of(fleet)), refresh=True)
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner why gpu1:0`, `gleaner why GPU-5fa1`, `gleaner why fold`",
+)
+def why(
+    target: Annotated[
+        str, typer.Argument(help="A GPU (NODE:INDEX or its UUID's beginning), node or workload.")
+    ],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say why nothing (more) runs on a GPU, or why a workload does not."""
+    _wait_for(_why(_load(config), target, as_json=as_json))
+
+
+async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
+    from gleaner.cli import status as view
+    from gleaner.cli import why as reasons
+
+    async with view.watched_fleet(settings) as fleet:
+        try:
+            answers = reasons.why(view.now_of(fleet), target)
+        except reasons.NotFound as error:
+            raise Failed(str(error)) from error
+    if as_json:
+        print(json.dumps([answer.as_json() for answer in answers], indent=2))
+        return
+    for answer in answers:
+        print(f"{answer.what}: {answer.note}")
+        for blocker in answer.blockers:
+            print(f"  - {blocker.text}")
+        if not answer.blockers:
+            print("  nothing stands in the way")
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner events --follow`, `gleaner events --node gpu1 --limit 50`",
+)
+def events(
+    config: Config = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="As they happen.")] = False,
+    node: Annotated[str | None, typer.Option("--node", help="Of one node only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the last.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs, one a line.")] = False,
+) -> None:
+    """Show what happened: GPUs, people and runs."""
+    from gleaner.cli import events as record
+
+    def say(row: record.Row) -> None:
+        print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
+
+    settings = _load(config)
+    if follow:
+        _wait_for(record.follow(settings, node=node, say=say))
+    for row in [] if follow else _wait_for(record.history(settings, node=node, limit=limit)):
+        say(row)
+
+
+NodeArgument = Annotated[str | None, typer.Argument(help="A node; all of them without it.")]
+
+
+@app.command(
+    rich_help_panel=ASK,
+    epilog='Example: `gleaner pause gpu1 --for 2h --reason "course in room 5"`',
+)
+def pause(
+    node: NodeArgument = None,
+    workload: Annotated[str | None, typer.Argument(help="One workload of the node only.")] = None,
+    reason: Reason = "",
+    duration: Annotated[
+        str | None, typer.Option("--for", help="30m, 2h, 1d 12h; without it until resumed.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Stop what runs and start nothing, on a node or in the whole fleet."""
+    from gleaner.bus.messages import RequestKind
+    from gleaner.cli.words import parse_duration
+
+    try:
+        seconds = None if duration is None else parse_duration(duration)
+    except ValueError as error:
+        raise Failed(f"--for: {error}", code=EXIT_USAGE) from error
+    _ask(config, RequestKind.PAUSE, node, workload, reason, seconds)
+
+
+@app.command(rich_help_panel=ASK, epilog="Examples: `gleaner resume`, `gleaner resume gpu1 fold`")
+def resume(
+    node: NodeArgument = None,
+    workload: Annotated[
+        str | None, typer.Argument(help="One workload of the node; its crashes are forgotten.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """End a pause."""
+    from gleaner.bus.messages import RequestKind
+
+    _ask(config, RequestKind.RESUME, node, workload)
+
+
+@app.command(rich_help_panel=ASK, epilog='Example: `gleaner drain gpu1 --reason "new driver"`')
+def drain(
+    node: Annotated[str, typer.Argument(help="A node.")], reason: Reason = "", config: Config = None
+) -> None:
+    """Start nothing new on a node; what runs goes on."""
+    from gleaner.bus.messages import RequestKind
+
+    _ask(config, RequestKind.DRAIN, node, reason=reason)
+
+
+@app.command(rich_help_panel=ASK, epilog="Example: `gleaner undrain gpu1`")
+def undrain(node: Annotated[str, typer.Argument(help="A node.")], config: Config = None) -> None:
+    """End a drain."""
+    from gleaner.bus.messages import RequestKind
+
+    _ask(config, RequestKind.UNDRAIN, node)
+
+
+def _ask(
+    config: Path | None,
+    kind: RequestKind,
+    node: str | None,
+    workload: str | None = None,
+    reason: str = "",
+    seconds: float | None = None,
+) -> None:
+    from gleaner.cli.connect import connected
+
+    settings = _load(config)
+
+    async def ask() -> None:
+        async with connected(settings) as client:
+            answer = await client.request(
+                kind, node=node, entry=workload, reason=reason, duration_seconds=seconds
+            )
+        if not answer.ok:
+            raise Failed(answer.text)
+        print(answer.text)
+
+    _wait_for(ask())
+
+
+@app.command(rich_help_panel=LOOK, epilog="Example: `gleaner capture gpu1.capture --seconds 60`")
+def capture(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="For how long.")] = 30,
+    config: Config = None,
+) -> None:
+    """Record what the driver says, to replay it or to report a problem; names of users stay out."""
+    from services.collector.capture import capture as record
+
+    try:
+        sweeps = _wait_for(record(file, seconds, _load(config).node.gpu))
+    except OSError as error:
+        raise Failed(f"{file}: {error.strerror}") from error
+    print(f"{file}: {sweeps} sweeps in {seconds:g} s")
+
+
+@app.command(rich_help_panel=LOOK, epilog="Example: `sudo gleaner doctor`")
+def doctor(config: Config = None, as_json: Json = False) -> None:
+    """Examine this machine without changing it: what works, what does not, what that costs."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gleaner.cli.doctor import examine
+    from gleaner.settings import find_file
+
+    findings = list(examine(_load(config), find_file(config)))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+        for finding in findings:
+            remedy = f"\n→ {finding.remedy}" if finding.remedy else ""
+            word = Text(finding.verdict, style=colours[finding.verdict])
+            table.add_row(word, finding.name, Text(f"{finding.text}{remedy}"))
+        Console().print(table)
+    if any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=LOOK, epilog="Example: `gleaner health recorder`")
+def health(
+    service: Annotated[str, typer.Argument(help="node, scheduler, recorder, web…")],
+    config: Config = None,
+) -> None:
+    """Say whether a service of this machine lives and has the bus; for watchdogs."""
+    from gleaner.cli.doctor import health as look
+
+    is_well, text = look(_load(config).node.data_directory, service)
+    if not is_well:
+        raise Failed(text)
+    print(text)
+
+
+@imports.command(
+    "gpu-mon", epilog="Example: `gleaner import gpu-mon ~/.config/gpu_mon.conf -o gleaner.toml`"
+)
+def import_gpu_mon(
+    file: Annotated[Path, typer.Argument(help="gpu_mon.conf")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new file, instead of standard output.")
+    ] = None,
+) -> None:
+    """Turn a configuration of gpu_mon into one of Gleaner, with a word on each difference."""
+    from gleaner.cli.gpu_mon import ImportRefused, convert
+
+    try:
+        text = convert(file)
+    except ImportRefused as error:
+        raise Failed(*error.mistakes) from error
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        with output.open("x") as target:
+            target.write(text)
+    except OSError as error:
+        raise Failed(f"{output}: {error.strerror}") from error
+
+
+@app.command()
+def version() -> None:
+    """Say which version this is."""
+    print(f"gleaner {__version__}")
+
+
+def _service(name: str, text: str) -> None:
+    """Put a service into the list of commands; the program replaces itself before it gets here."""
+
+    def show(config: Config = None) -> None:  # noqa: ARG001
+        raise Failed(f"`gleaner {name}` takes its options after its name", code=EXIT_USAGE)
+
+    show.__doc__ = text
+    app.command(name, rich_help_panel=RUN)(show)
+
+
+_service("node", "Run this machine's collector and runner in one process.")
+_service("collector", "Run the collector alone.")
+_service("runner", "Run the runner alone.")
+_service("scheduler", "Run the scheduler.")
+_service("recorder", "Run the recorder.")
+_service("web", "Run the web page.")
+
+
+def _load(config: Path | None) -> Settings:
+    from gleaner.cli.settings import Settings
+    from gleaner.settings import SettingsError, load
+
+    try:
+        return load(Settings, config)
+    except SettingsError as error:
+        raise Failed(*error.mistakes, code=EXIT_USAGE) from error
+
+
+def _wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
+    from gleaner.client import RequestFailed
+    from gleaner.runtime import Fatal
+
+    logging.basicConfig(level=logging.WARNING, format="gleaner: %(message)s", stream=sys.stderr)
+    try:
+        return asyncio.run(doing)
+    except RequestFailed as error:
+        # A refusal is mostly for want of an account.
+        hint = "; see [bus] user and password_file" if "Not authorized" in str(error) else ""
+        raise Failed(f"{error}{hint}") from error
+    except Fatal as error:
+        raise Failed(str(error)) from error
+
+
+def run() -> None:
+    """Run a command; end with 0, 1 (failed) or 2 (usage or configuration)."""
+    try:
+        app()
+    except Failed as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # `gleaner events | head`: nobody reads any more; keep the interpreter from saying so.
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)

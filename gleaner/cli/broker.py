@@ -1,0 +1,254 @@
+"""The broker of `gleaner up`: mosquitto with generated configuration, accounts and access rules.
+
+Two listeners. The public one is where people and integrations look: anybody on this machine may
+read, and the account `operator` may ask for things; client ids are free there. The other one is
+for our services, each with an account of its own whose name is its client id. A client that takes
+another's id throws it off, on whichever listener; so the names of these accounts end in a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gleaner.bus.access import Account, access_rules
+from gleaner.bus.codec import MAX_PAYLOAD_BYTES
+from gleaner.cli.child import Program
+from gleaner.runtime import write_atomically
+
+OPERATOR = "operator"
+_ITERATIONS = 101  # mosquitto's own; our passwords are 32 random bytes, which nobody guesses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosquitto:
+    """An installed mosquitto."""
+
+    path: Path
+    library_path: str | None = None
+    """Where its libraries lie, if they are not the system's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Name and password of an account, and the file that the password lies in."""
+
+    user: str
+    password: str
+    password_file: Path
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a listener listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL of a broker there."""
+        return f"mqtt://{self}"
+
+
+def find_mosquitto() -> Mosquitto | None:
+    """Return the system's mosquitto, or the one that `make setup` fetched, or None."""
+    search = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    found = shutil.which("mosquitto", path=search)
+    if found:
+        return Mosquitto(path=Path(found))
+    fetched = Path(sys.prefix, "opt", "usr", "sbin", "mosquitto")
+    if not fetched.is_file():
+        return None
+    libraries = {str(file.parent) for file in Path(sys.prefix, "opt").rglob("lib*.so.*")}
+    return Mosquitto(path=fetched, library_path=":".join(sorted(libraries)))
+
+
+def configuration(public: Address, services: Address) -> str:
+    """Return mosquitto.conf; its paths are relative to the broker's directory."""
+    return f"""\
+# Written by `gleaner up` at every start; changes made here are lost.
+per_listener_settings true
+persistence true
+persistence_location data/
+autosave_interval 30
+persistent_client_expiration 7d
+# 0 would mean no limit, and loses messages in mosquitto 2.0.
+max_queued_messages 100000
+max_queued_bytes 268435456
+max_inflight_messages 200
+max_packet_size {MAX_PAYLOAD_BYTES}
+set_tcp_nodelay true
+connection_messages false
+log_dest stderr
+log_type error
+log_type warning
+log_timestamp_format %H:%M:%S broker:
+
+# For people and integrations.
+listener {public.port} {public.host}
+allow_anonymous true
+password_file public.passwords
+acl_file public.acl
+
+# For our own services: the user name is the client id.
+listener {services.port} {services.host}
+allow_anonymous false
+use_username_as_clientid true
+password_file services.passwords
+acl_file services.acl
+"""
+
+
+def password_line(user: str, password: str, salt: bytes) -> str:
+    """Return a line of mosquitto's password file (PBKDF2 with SHA-512)."""
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    encoded = [base64.b64encode(raw).decode() for raw in (salt, key)]
+    return f"{user}:$7${_ITERATIONS}${encoded[0]}${encoded[1]}"
+
+
+def load_or_make_identities(directory: Path, names: Iterable[str]) -> dict[str, Identity]:
+    """Return the accounts by name; those that are new are made and kept.
+
+    They stay the same: the recorder's session at the broker belongs to its name.
+    """
+    folder = directory / "accounts"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    file = folder / "users.json"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(file.read_text())
+    identities = {}
+    for name in names:
+        user = known.setdefault(name, f"{name}.{secrets.token_hex(8)}")
+        password_file = folder / f"{name}.password"
+        identities[name] = _identity(user, password_file)
+    write_atomically(file, json.dumps(known))
+    return identities
+
+
+def operator_identity(directory: Path) -> Identity:
+    """Return the account of the command line: who may read its password may pause and drain."""
+    return _identity(OPERATOR, directory / "operator.password")
+
+
+def _identity(user: str, password_file: Path) -> Identity:
+    try:
+        password = password_file.read_text().strip()
+    except FileNotFoundError:
+        password = ""
+    if not password:
+        password = secrets.token_urlsafe(32)
+        write_atomically(password_file, password + "\n")
+    return Identity(user=user, password=password, password_file=password_file)
+
+
+def write_files(
+    directory: Path,
+    *,
+    public: Address,
+    services: Address,
+    operator: Identity,
+    accounts: Mapping[Account, Identity],
+) -> None:
+    """Write everything that mosquitto reads, for it alone to read."""
+    user = broker_user()
+    renamed = [
+        Account(user=identity.user, role=account.role, node=account.node)
+        for account, identity in accounts.items()
+    ]
+    texts = {
+        "mosquitto.conf": configuration(public, services),
+        "public.passwords": _password_file([operator]),
+        "services.passwords": _password_file(accounts.values()),
+        "public.acl": access_rules([Account(user=OPERATOR, role="cli")], anonymous_reads=True),
+        "services.acl": access_rules(renamed),
+    }
+    directory.chmod(0o755)
+    (directory / "data").mkdir(exist_ok=True)
+    (directory / "data").chmod(0o700)
+    for name, text in texts.items():
+        write_atomically(directory / name, text, 0o640)
+        if user:
+            os.chown(directory / name, 0, user[1])
+    if user:
+        for path in (directory / "data", *(directory / "data").iterdir()):
+            os.chown(path, *user)
+
+
+def _password_file(identities: Iterable[Identity]) -> str:
+    lines = {password_line(one.user, one.password, os.urandom(12)) for one in identities}
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def program(mosquitto: Mosquitto, directory: Path) -> Program:
+    """Return how the broker is started.
+
+    Not as root, and not by mosquitto's own change of user: that would clear the signal which ends
+    it with us. Its paths are relative, since that user may not be allowed to enter the folders
+    above its own.
+    """
+    environment = dict(os.environ)
+    if mosquitto.library_path:
+        environment["LD_LIBRARY_PATH"] = mosquitto.library_path
+    return Program(
+        name="broker",
+        command=(str(mosquitto.path), "-c", "mosquitto.conf"),
+        environment=environment,
+        directory=directory,
+        user=broker_user(),
+    )
+
+
+def broker_user() -> tuple[int, int] | None:
+    """Return user and group for the broker: mosquitto's or nobody's for root, else our own."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("mosquitto", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    return None
+
+
+def is_answered(address: Address, seconds: float = 1.0) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection((address.host, address.port), seconds):
+            return True
+    except OSError:
+        return False
+
+
+def can_listen(host: str, port: int) -> bool:
+    """Whether we could listen there."""
+    with contextlib.suppress(OSError):
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return True
+    return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that is free right now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,66 @@
+"""The command line's connection to the bus: where it is, and one clear line when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+from gleaner.bus.mqtt import Connection
+from gleaner.cli.broker import Address, is_answered
+from gleaner.cli.endpoint import find_endpoint
+from gleaner.cli.settings import Settings
+from gleaner.client import Client
+from gleaner.runtime import Fatal, connection
+
+CONNECT_SECONDS = 5.0
+
+
+class _LastWords(logging.Handler):
+    """Remembers what the bus complained of last, to say it only if nothing comes of it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+def where(settings: Settings) -> Connection:
+    """Return the broker to talk to: the one configured with an account, else that of `up`."""
+    if settings.bus.user is None and settings.bus.certificate_file is None:
+        endpoint = find_endpoint(settings.node.data_directory)
+        if endpoint is not None and is_answered(Address(*endpoint.address)):
+            return endpoint
+    return connection(settings.bus)
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """Connect; raise Fatal, with the reason, if that fails."""
+    to = where(settings)
+    try:
+        socket.create_connection(to.address, CONNECT_SECONDS).close()
+    except OSError as error:
+        raise Fatal(
+            f"no broker at {to.url}: {error.strerror or error}; "
+            "is Gleaner running (`gleaner up`), and is bus.url right?"
+        ) from error
+    words = _LastWords()
+    log = logging.getLogger("gleaner.bus")
+    log.addHandler(words)
+    log.propagate = False
+    try:
+        async with Client(to, "cli") as client:
+            deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+            while not client.bus.connected:
+                if words.text or asyncio.get_running_loop().time() > deadline:
+                    raise Fatal(words.text or f"{to.url}: no answer within {CONNECT_SECONDS:g} s")
+                await asyncio.sleep(0.01)
+            yield client
+    finally:
+        log.removeHandler(words)
+        log.propagate = True

@@ -1,0 +1,1 @@
+"""Documents that are made from the contract, the settings and the commands."""

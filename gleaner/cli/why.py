@@ -1,0 +1,115 @@
+"""`gleaner why`: what stands against a GPU or a workload, in the scheduler's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gleaner.bus.messages import Blocker
+from gleaner.cli.status import has_scheduler
+from gleaner.fleet import FleetView, GpuView, NodeView, Presence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Why nothing (more) runs on one GPU, or why one workload does not (more)."""
+
+    what: str
+    blockers: tuple[Blocker, ...]
+    note: str
+    """What holds beside the blockers: who is there, what runs."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "what": self.what,
+            "note": self.note,
+            "blockers": [blocker.model_dump(mode="json") for blocker in self.blockers],
+        }
+
+
+class NotFound(Exception):
+    """Nothing has this name; the text says what there is."""
+
+
+def why(view: FleetView, target: str) -> list[Answer]:
+    """Answer for `gpu1:0`, `gpu1`, the beginning of a UUID, or a workload (`fold`, `gpu1/fold`)."""
+    answers = [
+        _gpu_answer(view, node, gpu)
+        for node in view.nodes.values()
+        for gpu in node.gpus(view.at)
+        if _is_meant(node, gpu, target)
+    ]
+    wanted_node, _, name = target.rpartition("/")
+    answers += [
+        _workload_answer(view, node, workload.entry, workload.blockers, workload.runs)
+        for node in view.nodes.values()
+        for workload in node.workloads()
+        if workload.entry == name and wanted_node in ("", node.node)
+    ]
+    if not answers:
+        raise NotFound(_not_found(view, target))
+    return answers
+
+
+def _is_meant(node: NodeView, gpu: GpuView, target: str) -> bool:
+    if target in (node.node, f"{node.node}:{gpu.index}"):
+        return True
+    return len(target) >= 4 and any(
+        name.lower().startswith(target.lower())
+        for name in (gpu.gpu, gpu.gpu.removeprefix("GPU-").removeprefix("MIG-"))
+    )
+
+
+def _gpu_answer(view: FleetView, node: NodeView, gpu: GpuView) -> Answer:
+    what = f"{node.node}:{gpu.index} ({gpu.gpu})"
+    presence = node.presence(view.at)
+    if presence is not Presence.ONLINE:
+        return Answer(
+            what=what,
+            blockers=(Blocker(code="offline", text=f"node {node.node} is {presence.value}"),),
+            note="nobody looks at it, so nothing is known",
+        )
+    if gpu.run is not None:
+        note = f"{gpu.run.entry} runs here: {gpu.run.reason}"
+    else:
+        reasons = ", ".join(gpu.state.reasons) if gpu.state else ""
+        note = f"{gpu.condition.value}{': ' if reasons else ''}{reasons}"
+    return Answer(what=what, blockers=_blockers(view, gpu.blockers, gpu.run is not None), note=note)
+
+
+def _workload_answer(
+    view: FleetView,
+    node: NodeView,
+    entry: str,
+    blockers: tuple[Blocker, ...],
+    runs: tuple[str, ...],
+) -> Answer:
+    note = f"{len(runs)} run{'s' if len(runs) != 1 else ''} of it"
+    return Answer(
+        what=f"{entry} on {node.node}", blockers=_blockers(view, blockers, bool(runs)), note=note
+    )
+
+
+def _blockers(
+    view: FleetView, said: tuple[Blocker, ...] | None, is_running: bool
+) -> tuple[Blocker, ...]:
+    if not has_scheduler(view) and not is_running:
+        silent = Blocker(code="no_scheduler", text="no scheduler is heard: nothing new starts")
+        return (silent, *(said or ()))
+    if said is None:
+        return (Blocker(code="not_said", text="the scheduler has not said anything about it yet"),)
+    return said
+
+
+def _not_found(view: FleetView, target: str) -> str:
+    gpus = [
+        f"{node.node}:{gpu.index}" for node in view.nodes.values() for gpu in node.gpus(view.at)
+    ]
+    workloads = sorted({one.entry for node in view.nodes.values() for one in node.workloads()})
+    there = [
+        f"{what}: {', '.join(names[:8])}{'…' if len(names) > 8 else ''}"
+        for what, names in (("GPUs", gpus), ("workloads", workloads))
+        if names
+    ]
+    return f"{target}: there is no such GPU or workload ({'; '.join(there) or 'nothing is known'})"

@@ -1,0 +1,8 @@
+"""`gleaner node`."""
+
+from gleaner.runtime import run
+from services.node.service import serve
+from services.node.settings import Settings
+
+if __name__ == "__main__":
+    run("node", Settings, serve)

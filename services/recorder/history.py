@@ -1,0 +1,140 @@
+"""Questions about what was recorded, and one page of answer at a time, newest first.
+
+A cursor names the last row of its page by the columns that order it. Those never change, so a row
+that was there when the first page was asked for comes exactly once, whatever arrives meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Column, Row, Select, Table, literal, select, tuple_
+
+from gleaner.bus.codec import MAX_PAYLOAD_BYTES
+from gleaner.bus.messages import EventKind, HistoryAnswer, HistoryQuery
+from services.recorder.tables import event, from_microseconds, gpu_sample, run, to_microseconds
+
+LIMIT = 1000
+ANSWER_BYTES = MAX_PAYLOAD_BYTES * 3 // 4
+"""A page ends before it is too large for the bus; the cursor goes on from there."""
+
+
+_NO_CURSOR = "the cursor is not one of this recorder's"
+
+
+class BadQuestion(ValueError):
+    """A query that cannot be answered; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """Where the rows of one kind of question are, and what orders them for ever."""
+
+    table: Table
+    at: Column[datetime]
+    order: tuple[Column[Any], ...]
+    """`at` first; together unique."""
+
+
+_SUBJECTS = {
+    "events": _Subject(table=event, at=event.c.at, order=(event.c.at, event.c.id)),
+    "runs": _Subject(table=run, at=run.c.first_at, order=(run.c.first_at, run.c.node, run.c.run)),
+    "samples": _Subject(
+        table=gpu_sample,
+        at=gpu_sample.c.at,
+        order=(gpu_sample.c.at, gpu_sample.c.node, gpu_sample.c.gpu),
+    ),
+}
+
+
+def statement_of(query: HistoryQuery) -> Select[Any]:
+    """Return the SELECT that answers a query, one row more than its page; or raise BadQuestion."""
+    if not 1 <= query.limit <= LIMIT:
+        raise BadQuestion(f"limit is {query.limit}; a page has 1 to {LIMIT} rows")
+    if query.kind is not None and query.what != "events":
+        raise BadQuestion(f"kind goes with events, not with {query.what}")
+    subject = _SUBJECTS[query.what]
+    statement = select(subject.table)
+    if query.node is not None:
+        statement = statement.where(subject.table.c.node == query.node)
+    if query.since is not None:
+        statement = statement.where(subject.at >= query.since)
+    if query.until is not None:
+        statement = statement.where(subject.at < query.until)
+    if query.what == "events":
+        # Samples have a question of their own; here they would bury everything else.
+        wanted = event.c.kind == query.kind if query.kind else event.c.kind != EventKind.SAMPLES
+        statement = statement.where(wanted)
+    if query.gpu is not None:
+        statement = statement.where(_is_about(query.gpu, query.what))
+    if query.cursor is not None:
+        statement = statement.where(_beyond(subject, query.cursor))
+    return statement.order_by(*(column.desc() for column in subject.order)).limit(query.limit + 1)
+
+
+def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
+    """Return the page that rows of `statement_of(query)` make."""
+    subject = _SUBJECTS[query.what]
+    page: list[dict[str, JsonValue]] = []
+    size = 0
+    for row in found[: query.limit]:
+        shown = _shown(row)
+        size += len(json.dumps(shown))
+        if page and size > ANSWER_BYTES:
+            break
+        page.append(shown)
+    more = len(found) > len(page)
+    last = found[len(page) - 1] if more else None
+    cursor = None if last is None else _cursor(subject, last)
+    return HistoryAnswer(client=query.client, id=query.id, rows=tuple(page), cursor=cursor)
+
+
+def refusal_of(query: HistoryQuery, why: str) -> HistoryAnswer:
+    """Return the answer to a query that has none."""
+    return HistoryAnswer(client=query.client, id=query.id, error=why)
+
+
+def _is_about(gpu: str, what: str) -> Any:
+    if what == "runs":
+        return run.c.gpus.contains(json.dumps(gpu), autoescape=True)
+    return (event if what == "events" else gpu_sample).c.gpu == gpu
+
+
+def _shown(row: Row[Any]) -> dict[str, JsonValue]:
+    shown: dict[str, JsonValue] = to_jsonable_python(row._asdict())
+    shown.pop("id", None)
+    if "data" in shown:
+        shown["data"] = json.loads(row.data)
+    if "gpus" in shown:
+        shown["gpus"] = json.loads(row.gpus)
+    return shown
+
+
+def _cursor(subject: _Subject, row: Row[Any]) -> str:
+    first, *rest = (getattr(row, column.name) for column in subject.order)
+    text = json.dumps([to_microseconds(first), *rest], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _beyond(subject: _Subject, cursor: str) -> Any:
+    """Return the condition for rows after those of the page that gave a cursor."""
+    try:
+        number, *rest = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        at = from_microseconds(number)
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
+        raise BadQuestion(_NO_CURSOR) from error
+    expected = [column.type.python_type for column in subject.order[1:]]
+    is_too_large = any(isinstance(value, int) and abs(value) >= 2**63 for value in rest)
+    if [type(value) for value in rest] != expected or is_too_large:
+        raise BadQuestion(_NO_CURSOR)
+    key = (at, *rest)
+    values = (literal(value, column.type) for value, column in zip(key, subject.order, strict=True))
+    return tuple_(*subject.order) < tuple_(*values)

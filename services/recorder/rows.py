@@ -1,0 +1,138 @@
+"""From an event to the rows it becomes; pure, and wary of what a node may send."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from gleaner.bus.message import topic_of
+from gleaner.bus.messages import Event, EventKind, Run, Samples
+
+LARGEST = 2**63 - 1
+"""What a BIGINT takes; Python's integers have no such end."""
+NAME_CHARACTERS = 200
+
+Row = dict[str, Any]
+
+
+class Unfit(ValueError):
+    """An event that no database could keep as it is; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What one event becomes."""
+
+    event: Row
+    run: Row | None = None
+    samples: tuple[Row, ...] = ()
+
+
+def rows_of(event: Event, received_at: datetime) -> Rows:
+    """Return the rows of an event, or raise Unfit.
+
+    An event whose data are not what its kind promises is kept as it came, and nothing more.
+    """
+    if not 1 <= event.oldest_sequence <= event.sequence <= LARGEST:
+        raise Unfit(f"sequence {event.sequence} (oldest {event.oldest_sequence}) cannot be")
+    for name in ("stream", "kind", "boot_id"):
+        text = getattr(event, name)
+        if len(text) > NAME_CHARACTERS or "\0" in text:
+            raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
+    run, samples = _run(event), _samples(event)
+    gpu = event.data.get("gpu")
+    row: Row = {
+        "node": event.node,
+        "stream": event.stream,
+        "sequence": event.sequence,
+        "kind": event.kind,
+        "gpu": gpu if isinstance(gpu, str) and _is_fit(gpu) else None,
+        "at": event.at,
+        "boot_id": event.boot_id,
+        "received_at": received_at,
+        # The samples themselves have rows of their own.
+        "data": "{}" if samples else json.dumps(event.data, separators=(",", ":")),
+    }
+    return Rows(event=row, run=run, samples=samples)
+
+
+def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
+    """Return node, stream, number and oldest number of an unreadable event, if that much is there.
+
+    Its number will never come otherwise, and the watermark would wait for it for ever.
+    """
+    node = topic.rpartition("/event")[0].rpartition("/")[2]
+    try:
+        if topic != topic_of(Event, {"node": node}):
+            return None
+        body = json.loads(payload)
+        stream, number, oldest = body["stream"], body["sequence"], body["oldest_sequence"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not (isinstance(stream, str) and isinstance(number, int) and isinstance(oldest, int)):
+        return None
+    is_fit = _is_fit(stream) and 1 <= oldest <= number <= LARGEST and body.get("node") == node
+    return (node, stream, number, oldest) if is_fit else None
+
+
+def _run(event: Event) -> Row | None:
+    if event.kind != EventKind.RUN:
+        return None
+    try:
+        run = Run.model_validate_json(to_json({**event.data, "node": event.node}))
+    except ValidationError:
+        return None
+    codes = (run.exit_code, run.exit_signal)
+    if not _is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
+        return None
+    stages = run.stages
+    return {
+        "node": run.node,
+        "run": run.run,
+        "first_at": run.at,
+        "at": run.at,
+        "entry": _clean(run.entry),
+        "gpus": json.dumps(run.gpus),
+        "user": None if run.user is None else _clean(run.user),
+        "state": run.state.value,
+        "is_final": run.state.is_final,
+        "reason": _clean(run.reason),
+        "started_at": run.started_at,
+        "ended_at": run.exited_at or (run.at if run.state.is_final else None),
+        "cause_kind": run.cause.kind.value if run.cause else None,
+        "cause_text": _clean(run.cause.text) if run.cause else None,
+        "exit_code": run.exit_code,
+        "exit_signal": run.exit_signal,
+        "noticed_to_term_seconds": stages.noticed_to_term if stages else None,
+        "term_to_exit_seconds": stages.term_to_exit if stages else None,
+        "exit_to_clear_seconds": stages.exit_to_clear if stages else None,
+        "noticed_to_clear_seconds": stages.noticed_to_clear if stages else None,
+        "simulated": run.simulated,
+    }
+
+
+def _samples(event: Event) -> tuple[Row, ...]:
+    if event.kind != EventKind.SAMPLES:
+        return ()
+    try:
+        samples = Samples.model_validate_json(to_json(event.data)).samples
+    except ValidationError:
+        return ()
+    rows = tuple({"node": event.node, **sample.model_dump(exclude={"index"})} for sample in samples)
+    used = (row["memory_used_bytes"] or 0 for row in rows)
+    is_fit = all(map(_is_fit, (row[name] for row in rows for name in ("gpu", "state"))))
+    return rows if is_fit and all(abs(number) <= LARGEST for number in used) else ()
+
+
+def _is_fit(name: str) -> bool:
+    return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL keeps no NUL in a text."""
+    return text.replace("\0", "�")

@@ -1,0 +1,287 @@
+"""The recorder's shell: from the bus into the database, acknowledged after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from gleaner.bus.interface import Bus, Delivery
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.mqtt import MqttBus
+from gleaner.runtime import Fatal, connection, keep_healthy
+from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
+from services.recorder.inbox import Arrival, Inbox
+from services.recorder.retention import Retention
+from services.recorder.rows import Unfit, number_of, rows_of
+from services.recorder.settings import RecorderSettings
+from services.recorder.store import DeadLetter, Number, Store
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.5, 10.0)
+WATERMARK_SECONDS = 1.0
+RETENTION_SECONDS = 3600.0
+QUESTIONS = 100
+"""Waiting at most; more are told so."""
+
+_UNREACHABLE = (OperationalError, InterfaceError, OSError)
+"""The disk is full, the file locked, the server away: worth another try."""
+_UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
+"""Something in the batch itself."""
+
+
+async def serve(settings: RecorderSettings) -> None:
+    """Record what arrives over MQTT and answer questions, until cancelled."""
+    bus = MqttBus(connection(settings.bus), "recorder", "main", durable=True)
+    retention = Retention(
+        samples=timedelta(days=settings.database.sample_days),
+        events=timedelta(days=settings.database.event_days),
+    )
+    store = Store(settings.database_url)
+    try:
+        await store.open_or_begin_anew()
+        recorder = Recorder(bus, store, retention)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run(), name="bus")
+            group.create_task(recorder.run(), name="recorder")
+            group.create_task(
+                keep_healthy(settings.node.data_directory, "recorder", bus), name="health"
+            )
+    except _UNREACHABLE as error:
+        raise Fatal(f"{store.name}: {_words(error)}") from error
+    finally:
+        await store.close()
+
+
+class Recorder:
+    """One database behind one bus."""
+
+    def __init__(self, bus: Bus, store: Store, retention: Retention) -> None:
+        self._bus = bus
+        self._store = store
+        self._retention = retention
+        self._inbox = Inbox()
+        self._questions: asyncio.Queue[HistoryQuery] = asyncio.Queue(QUESTIONS)
+        self._touched: set[str] = set()
+        self._touch = asyncio.Event()
+        self._trouble = ""
+        bus.subscribe(Event, self._on_event)
+        bus.subscribe(HistoryQuery, self._on_query)
+        bus.on_malformed(self._on_malformed)
+
+    async def run(self) -> None:
+        """Record, say so, answer and tidy up until cancelled."""
+        # A broker that forgot its retained facts gets the watermarks again.
+        self._say_recorded(self._store.nodes())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._record(), name="record")
+            group.create_task(self._publish_watermarks(), name="watermarks")
+            group.create_task(self._tidy_up(), name="retention")
+            for _ in range(2):
+                group.create_task(self._answer(), name="history")
+
+    def _on_event(self, delivery: Delivery) -> None:
+        if isinstance(delivery.message, Event):
+            self._inbox.add(Arrival(event=delivery.message, acknowledge=delivery.acknowledge))
+        else:
+            delivery.acknowledge()
+
+    def _on_malformed(self, topic: str, payload: bytes, why: str) -> None:
+        self._inbox.add_letter(
+            DeadLetter(topic=topic, payload=payload, reason=why, received_at=_now())
+        )
+
+    def _on_query(self, delivery: Delivery) -> None:
+        delivery.acknowledge()
+        query = delivery.message
+        if not isinstance(query, HistoryQuery) or query.expires_at <= _now():
+            return
+        try:
+            self._questions.put_nowait(query)
+        except asyncio.QueueFull:
+            self._say(refusal_of(query, "too many questions at once; ask again later"))
+
+    async def _record(self) -> None:
+        while True:
+            arrivals, letters = await self._inbox.batch()
+            numbers, unfit = self._numbers([arrival.event for arrival in arrivals], letters)
+            await self._commit(numbers, letters + unfit)
+            for arrival in arrivals:
+                arrival.acknowledge()
+            self._say_recorded({arrival.event.node for arrival in arrivals})
+            self._say_recorded({number.node for number in numbers})
+
+    def _numbers(
+        self, events: list[Event], letters: list[DeadLetter]
+    ) -> tuple[list[Number], list[DeadLetter]]:
+        """Return what is to be written, and the events that cannot be."""
+        now = _now()
+        numbers, unfit = [], []
+        for event in events:
+            if self._is_repeat_of_deleted(event, now):
+                continue
+            try:
+                rows = rows_of(event, now)
+            except Unfit as error:
+                payload = event.model_dump_json().encode()
+                unfit.append(
+                    DeadLetter(
+                        topic=event.topic, payload=payload, reason=str(error), received_at=now
+                    )
+                )
+                continue
+            numbers.append(
+                Number(
+                    node=event.node,
+                    stream=event.stream,
+                    sequence=event.sequence,
+                    oldest=event.oldest_sequence,
+                    rows=rows,
+                )
+            )
+        for letter in [*letters, *unfit]:
+            found = number_of(letter.topic, letter.payload)
+            if found is not None:
+                node, stream, sequence, oldest = found
+                numbers.append(
+                    Number(node=node, stream=stream, sequence=sequence, oldest=oldest, rows=None)
+                )
+        return numbers, unfit
+
+    def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
+        """The row that would tell a repeat may be gone by its age; then the watermark tells."""
+        is_old = event.at < self._retention.horizon(event.kind, now)
+        return is_old and self._store.has(event.node, event.stream, event.sequence)
+
+    async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
+        """Write a batch, however long the database does not take it; split off what it refuses."""
+        wait, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self._store.write(numbers, letters, now=_now())
+            except _UNREACHABLE as error:
+                self._complain(error)
+                await asyncio.sleep(wait)
+                wait = min(longest, wait * 2)
+            except _UNACCEPTABLE as error:
+                if self._store.is_damaged(error):
+                    await self._begin_anew(error)
+                elif len(numbers) > 1:
+                    half = len(numbers) // 2
+                    await self._commit(numbers[:half], letters)
+                    await self._commit(numbers[half:], [])
+                    return
+                elif numbers and numbers[0].rows is not None:
+                    numbers, letters = _set_aside(numbers[0], letters, error)
+                else:
+                    raise
+            else:
+                if self._trouble:
+                    logger.warning("%s: can be written again; nothing was lost", self._store.name)
+                    self._trouble = ""
+                return
+
+    async def _begin_anew(self, error: Exception) -> None:
+        try:
+            await self._store.begin_anew(error)
+        except _UNREACHABLE as failure:
+            self._complain(failure)
+            await asyncio.sleep(RETRY_SECONDS[0])
+
+    def _complain(self, error: Exception) -> None:
+        words = _words(error)
+        if words != self._trouble:
+            logger.error(
+                "%s: %s; nothing is recorded until it can be written, events wait at the nodes",
+                self._store.name,
+                words,
+            )
+            self._trouble = words
+
+    def _say_recorded(self, nodes: set[str]) -> None:
+        self._touched |= nodes
+        self._touch.set()
+
+    async def _publish_watermarks(self) -> None:
+        """Say how far each touched node is, at most once a second for each."""
+        said: dict[str, float] = {}
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._touch.wait()
+            due = {
+                node
+                for node in self._touched
+                if clock() - said.get(node, float("-inf")) >= WATERMARK_SECONDS
+            }
+            for node in due:
+                self._bus.publish(
+                    Recorded(node=node, streams=self._store.recorded(node), at=_now())
+                )
+                said[node] = clock()
+            self._touched -= due
+            if self._touched:
+                await asyncio.sleep(0.05)
+            else:
+                self._touch.clear()
+
+    async def _answer(self) -> None:
+        while True:
+            query = await self._questions.get()
+            if query.expires_at <= _now():
+                continue
+            try:
+                found = await self._store.read(statement_of(query))
+            except BadQuestion as error:
+                self._say(refusal_of(query, str(error)))
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                logger.warning("a question about %s was not answered: %s", query.what, error)
+                self._say(refusal_of(query, f"history cannot be read: {_words(error)}"))
+            else:
+                self._say(answer_of(query, found))
+
+    def _say(self, answer: HistoryAnswer) -> None:
+        try:
+            self._bus.publish(answer)
+        except ValueError as error:
+            # The client's name is its own choice; one unfit for a topic cannot be answered.
+            logger.debug("no answer: %s", error)
+
+    async def _tidy_up(self) -> None:
+        while True:
+            try:
+                await self._delete_old()
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
+            await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _delete_old(self) -> None:
+        for statement in self._retention.deletions(_now()):
+            while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
+                # Between two small deletions the writer gets its turn.
+                await asyncio.sleep(0.05)
+
+
+def _set_aside(
+    number: Number, letters: list[DeadLetter], error: Exception
+) -> tuple[list[Number], list[DeadLetter]]:
+    assert number.rows is not None
+    letter = DeadLetter(
+        topic=f"{number.node}/{number.stream}/{number.sequence}",
+        payload=str(number.rows.event["data"]).encode(),
+        reason=f"the database refused it: {_words(error)}",
+        received_at=_now(),
+    )
+    return [replace(number, rows=None)], [*letters, letter]
+
+
+def _words(error: Exception) -> str:
+    """Return an error without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,8 @@
+"""`python -m services.runner`."""
+
+from gleaner import runtime
+from services.runner.service import serve
+from services.runner.settings import RunnerSettings
+
+if __name__ == "__main__":
+    runtime.run("runner", RunnerSettings, serve)

@@ -1,0 +1,146 @@
+"""What only a connection over a network can do: fail, hang, be taken over, be refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from gleaner.bus import mqtt
+from gleaner.bus.messages import RunnerState
+from gleaner.bus.mqtt import Connection, MqttBus
+from tests.builders import NOW, until
+from tests.mosquitto import Mosquitto, free_port
+
+pytestmark = pytest.mark.broker
+
+
+def a_runner(term: int = 1) -> RunnerState:
+    return RunnerState(
+        node="n1", paused=False, watched=True, term=term, generation=1, lease="held", at=NOW
+    )
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_thousand_failed_attempts_later_it_still_tries(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+
+    async def no_broker(_: MqttBus) -> bool:
+        nonlocal attempts
+        attempts += 1
+        return False
+
+    monkeypatch.setattr(mqtt.MqttBus, "_live", no_broker)
+    monkeypatch.setattr(random, "uniform", lambda *_: -0.2)
+    task = asyncio.create_task(MqttBus(Connection(url="mqtt://127.0.0.1:1"), "t", "1").run())
+
+    await until(lambda: attempts > 1200)
+    assert not task.done()
+    await stop(task)
+
+
+async def test_no_broker_is_said_once_and_a_fact_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "BACKOFF_SECONDS", (0.02, 0.05))
+    broker = Mosquitto(tmp_path)
+    bus = MqttBus(Connection(url=broker.url), "test", "1")
+    bus.publish(a_runner())
+    task = asyncio.create_task(bus.run())
+    await until(lambda: f"127.0.0.1:{broker.port}" in caplog.text)
+    await asyncio.sleep(0.2)
+    assert caplog.text.count("Connection refused") == 1
+
+    with broker:
+        await until(lambda: bus.connected)
+        broker.kill()
+        await until(lambda: not bus.connected)
+        assert await bus.deliver(a_runner(2)) == "the broker cannot be reached"
+        broker.start()
+        await until(lambda: bus.connected)
+        heard: list[object] = []
+        bus.subscribe(RunnerState, lambda one: heard.append(one.message))
+        await until(lambda: heard == [a_runner(2)])
+        await stop(task)
+
+
+async def test_it_can_be_stopped_while_a_broker_does_not_answer() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        bus = MqttBus(Connection(url=url), "test", "1")
+        task = asyncio.create_task(bus.run())
+        await asyncio.sleep(0.1)
+        before = time.monotonic()
+
+        await stop(task)
+
+        assert time.monotonic() - before < 1
+        assert not bus.connected
+
+
+async def test_a_broker_that_dies_answers_who_waits(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        bus = MqttBus(Connection(url=broker.url), "test", "1")
+        task = asyncio.create_task(bus.run())
+        await until(lambda: bus.connected)
+        assert bus._client
+        bus._client.loop_write = lambda: 0  # type: ignore[assignment, method-assign, return-value]
+        waiting = asyncio.create_task(bus.deliver(a_runner()))
+        await asyncio.sleep(0.01)
+
+        broker.kill()
+
+        assert "lost" in str(await asyncio.wait_for(waiting, 5))
+        await stop(task)
+
+
+async def test_a_handler_that_raises_ends_the_bus_loudly(mosquitto: Mosquitto) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    bus = MqttBus(Connection(url=mosquitto.url), "test", "1")
+    bus.subscribe(RunnerState, broken)
+    task = asyncio.create_task(bus.run())
+    await until(lambda: bus.connected)
+
+    bus.publish(a_runner())
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_certificates_that_are_not_there_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection = Connection(url=f"mqtts://127.0.0.1:{free_port()}", ca_file="/missing/ca.pem")
+    task = asyncio.create_task(MqttBus(connection, "test", "1").run())
+
+    await until(lambda: "cannot be used" in caplog.text)
+
+    assert "/missing/ca.pem" in caplog.text
+    await stop(task)
+
+
+async def test_two_clients_of_one_name_are_suspected(
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "BACKOFF_SECONDS", (0.01, 0.02))
+    one = MqttBus(Connection(url=mosquitto.url), "recorder", "main", durable=True)
+    two = MqttBus(Connection(url=mosquitto.url), "recorder", "main", durable=True)
+    first, second = asyncio.create_task(one.run()), asyncio.create_task(two.run())
+
+    await until(lambda: "another client call itself 'gleaner-recorder-main'" in caplog.text)
+    await stop(first)
+    await stop(second)

@@ -1,0 +1,25 @@
+"""Fixtures of the collector's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.nvml_stand_in import StandIn, build
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libnvidia-ml.so.1, built once."""
+    return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def nvml(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A driver with two idle GPUs, loaded by whatever process starts now."""
+    stand_in = StandIn(library=nvml_library, file=tmp_path / "nvml.txt")
+    stand_in.write()
+    for name, value in stand_in.environment().items():
+        monkeypatch.setenv(name, value)
+    return stand_in

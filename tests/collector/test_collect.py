@@ -1,0 +1,262 @@
+"""The whole collector on this machine: real processes of others, real devices, the real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gleaner.bus.local import NodeBus
+from gleaner.bus.memory import MemoryBroker, MemoryBus
+from gleaner.bus.message import Message, Writer
+from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
+from gleaner.bus.outbox import Outbox
+from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings
+from services.collector.capture import capture
+from services.collector.procfs import ProcfsProcesses
+from services.collector.service import collect
+from services.collector.settings import CollectorSettings
+from tests.builders import NOW, until
+from tests.nvml_stand_in import MIB, StandIn
+
+pytestmark = pytest.mark.real
+
+NOBODY = 65534
+HOLD = "import sys,time; f = open(sys.argv[1]); print(flush=True); time.sleep(600)"
+
+
+class Machine:
+    """A collector on a bus, over device nodes in a folder; and strangers."""
+
+    def __init__(self, devices: Path) -> None:
+        self.devices = devices
+        self.bus = NodeBus(
+            "n1", "boot", MemoryBus(MemoryBroker()), Outbox(None),
+            frozenset({Writer.COLLECTOR, Writer.RUNNER}),
+        )  # fmt: skip
+        self.said: list[Message] = []
+        self.last: dict[str, GpuState] = {}
+        self.strangers: list[subprocess.Popen[bytes]] = []
+        self._task: asyncio.Task[None] | None = None
+        for kind in (Beat, GpuState, Inventory, People):
+            self.bus.subscribe(kind, lambda delivery: self._hear(delivery.message))
+
+    def _hear(self, message: Message | None) -> None:
+        if message is not None:
+            self.said.append(message)
+        if isinstance(message, GpuState):
+            self.last[message.gpu] = message
+
+    async def start(self, **gpu: Any) -> None:
+        node = NodeSettings(
+            id="n1",
+            gpu=GpuSettings(**({"device_directory": self.devices} | gpu)),
+            people=PeopleSettings(enabled=False),
+        )
+        self.bus.publish(
+            RunnerState(
+                node="n1", paused=False, watched=False, term=None, generation=None, lease="none",
+                at=NOW,
+            )
+        )  # fmt: skip
+        self._task = asyncio.create_task(collect(self.bus, CollectorSettings(node=node)))
+        await until(lambda: self._task.done() or any(isinstance(one, Beat) for one in self.said))  # type: ignore[union-attr]
+        assert not self._task.done(), self._task.exception()
+
+    async def stop(self) -> None:
+        for stranger in self.strangers:
+            # With everything it has started.
+            os.killpg(stranger.pid, signal.SIGKILL)
+            stranger.wait()
+            assert stranger.stdout
+            stranger.stdout.close()
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def make(self, minor: int, number: int = 7) -> Path:
+        path = self.devices / f"nvidia{minor}"
+        os.mknod(path, 0o666 | 0o020000, os.makedev(1, number))
+        return path
+
+    def somebody(self, *words: str | Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*map(str, words)],
+            stdout=subprocess.PIPE,
+            user=NOBODY,
+            group=NOBODY,
+            start_new_session=True,
+        )
+        self.strangers.append(process)
+        return process
+
+    def hold(self, path: Path) -> int:
+        process = self.somebody(sys.executable, "-c", HOLD, path)
+        assert process.stdout
+        process.stdout.readline()
+        return process.pid
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    machine = Machine(tmp_path)
+    machine.make(0, 7)
+    machine.make(1, 8)
+    yield machine
+    await machine.stop()
+
+
+async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: Machine) -> None:
+    await machine.start(source="device-files", check_seconds=4)
+    beats = sum(isinstance(one, Beat) for one in machine.said)
+
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    await until(lambda: machine.last["minor-0"].state == "busy", 1)
+
+    state = machine.last["minor-0"]
+    assert state.reasons == (
+        f"nobody has the device open (pid {pid}, {Path(sys.executable).name})",
+    )
+    assert state.noticed_by == "fanotify"
+    assert state.noticed_ns
+    assert 0 < time.monotonic_ns() - state.noticed_ns < 10**9
+    assert sum(isinstance(one, Beat) for one in machine.said) == beats
+    assert machine.last["minor-1"].state == "idle"
+
+
+async def test_it_is_idle_with_the_check_after_the_device_was_closed(machine: Machine) -> None:
+    await machine.start(source="device-files", check_seconds=0.1)
+    await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    await until(lambda: machine.last["minor-0"].state == "busy", 1)
+
+    machine.strangers[0].kill()
+
+    await until(lambda: machine.last["minor-0"].state == "idle", 2)
+
+
+async def test_who_held_the_device_before_we_came_is_found(machine: Machine) -> None:
+    pid = machine.hold(machine.devices / "nvidia1")
+    await machine.start(source="device-files", check_seconds=0.1)
+
+    await until(lambda: machine.last["minor-1"].state == "busy", 10)
+
+    assert machine.last["minor-1"].holders[0].pid == pid
+
+
+async def test_a_grandchild_of_our_run_is_ours(machine: Machine, tmp_path: Path) -> None:
+    await machine.start(source="device-files", check_seconds=0.1)
+    go = tmp_path / "go"
+    device = machine.devices / "nvidia0"
+    script = (
+        f"while [ ! -e {go} ]; do sleep 0.02; done; (sh -c 'exec 3< {device}; sleep 600' & wait)"
+    )
+    supervisor = machine.somebody("sh", "-c", script)
+    identity = ProcfsProcesses().identify(supervisor.pid)
+    assert identity
+    machine.bus.publish(
+        Run(
+            node="n1", run="r1", entry="fold", digest="d", gpus=("minor-0",), reason="", term=1,
+            state=RunState.RUNNING, at=NOW, supervisor_pid=supervisor.pid,
+            supervisor_started_ticks=identity.started_ticks,
+        )
+    )  # fmt: skip
+
+    go.touch()
+    await until(lambda: machine.last["minor-0"].state == "ours", 10)
+
+    assert {holder.run for holder in machine.last["minor-0"].holders} == {"r1"}
+    assert "busy" not in {one.state for one in machine.said if isinstance(one, GpuState)}
+
+
+async def test_a_device_that_is_added_later_is_watched_too(machine: Machine) -> None:
+    await machine.start(source="device-files", check_seconds=0.1)
+    path = machine.make(2, 5)
+    await until(lambda: "minor-2" in machine.last, 2)
+    await asyncio.sleep(0.15)
+
+    await asyncio.to_thread(machine.hold, path)
+
+    await until(lambda: machine.last["minor-2"].state == "busy", 1)
+    assert machine.last["minor-2"].noticed_by == "fanotify"
+
+
+async def test_driver_and_process_table_together_name_who_computes(
+    machine: Machine, nvml: StandIn
+) -> None:
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    nvml.processes = [(0, "compute", pid, 300 * MIB)]
+    nvml.gpus[0]["memory_used"] = 304 * MIB
+    nvml.write()
+
+    await machine.start(source="auto", check_seconds=0.1)
+    await until(lambda: "device_open" in machine.last["GPU-0"].holders[0].kinds, 10)
+
+    holder = machine.last["GPU-0"].holders[0]
+    assert machine.last["GPU-0"].state == "busy"
+    assert (holder.pid, holder.user, holder.memory_used_bytes) == (pid, "nobody", 300 * MIB)
+    assert holder.kinds == ("compute", "device_open")
+    inventory = next(one for one in machine.said if isinstance(one, Inventory))
+    assert (inventory.source, inventory.notices_opens_by) == ("nvml", "fanotify")
+
+
+async def test_those_who_ask_the_driver_for_gleaner_do_not_count(
+    machine: Machine, nvml: StandIn, tmp_path: Path
+) -> None:
+    nvml.system["opens"] = str(machine.devices / "nvidia0")
+    nvml.write()
+    await machine.start(source="nvml", check_seconds=0.05)
+
+    beside = asyncio.create_task(capture(tmp_path / "file", 0.5, GpuSettings(check_seconds=0.1)))
+    await until(lambda: bool(machine.last["GPU-0"].holders))
+    await beside
+
+    states = [one.state.value for one in machine.said if isinstance(one, GpuState)]
+    assert set(states) == {"idle"}
+    ignored = {one.ignored for state in machine.said if isinstance(state, GpuState)
+               for one in state.holders}  # fmt: skip
+    assert ignored == {"program nvml_child.py"}
+
+
+async def test_a_pid_that_the_driver_lists_and_nobody_knows_makes_it_dirty(
+    machine: Machine, nvml: StandIn
+) -> None:
+    nvml.processes = [(0, "compute", 2**22 + 5, 300 * MIB)]
+    nvml.write()
+
+    await machine.start(source="nvml", check_seconds=0.1)
+
+    assert machine.last["GPU-0"].state == "dirty"
+    assert machine.last["GPU-1"].state == "idle"
+
+
+async def test_a_hung_driver_makes_gpus_unknown_and_the_beat_goes_on(
+    machine: Machine, nvml: StandIn
+) -> None:
+    await machine.start(source="nvml", check_seconds=0.1, deadline_seconds=0.3)
+    nvml.gpus[0]["nvmlDeviceGetTemperature"] = "hang"
+    nvml.write()
+    await until(lambda: {one.state for one in machine.last.values()} == {"unknown"}, 3)
+    beats = sum(isinstance(one, Beat) for one in machine.said)
+    await until(lambda: sum(isinstance(one, Beat) for one in machine.said) > beats + 3, 3)
+    del nvml.gpus[0]["nvmlDeviceGetTemperature"]
+    nvml.write()
+
+    await until(lambda: {one.state for one in machine.last.values()} == {"idle"}, 10)
+
+    assert "the driver has not answered since" in next(
+        one.reasons[0]
+        for one in machine.said
+        if isinstance(one, GpuState) and one.state == "unknown"
+    )

@@ -1,0 +1,229 @@
+"""Real processes of another user that hold real device nodes open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.collector.procfs import HURRY_SECONDS, ProcfsProcesses
+from tests.builders import until
+
+pytestmark = pytest.mark.real
+
+NOBODY = 65534
+HOLD = "import sys,time; f = open(sys.argv[1]); print(flush=True); time.sleep(600)"
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    path = tmp_path / "nvidia0"
+    os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*words: str | Path, **options: object) -> subprocess.Popen[bytes]:
+        started.append(
+            subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]
+        )
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+@pytest.fixture
+def hold(start: Start) -> Callable[..., int]:
+    """Have somebody open a path and keep it open; return their pid."""
+
+    def hold(path: Path, **options: object) -> int:
+        options = {"user": NOBODY, "group": NOBODY} | options
+        process = start(sys.executable, "-c", HOLD, path, **options)
+        assert process.stdout
+        process.stdout.readline()
+        return process.pid
+
+    return hold
+
+
+@pytest.fixture
+def processes(device: Path) -> ProcfsProcesses:
+    processes = ProcfsProcesses()
+    processes.watch({"GPU-0": device})
+    return processes
+
+
+async def test_a_pass_finds_who_holds_a_device(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    pid = hold(device)
+
+    processes.scan(HURRY_SECONDS)
+
+    assert pid in processes.holders()["GPU-0"]
+
+
+async def test_a_device_is_known_by_its_number_under_any_name(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    other = device.parent / "container"
+    other.mkdir()
+    os.mknod(other / "nvidia0", 0o666 | 0o020000, os.makedev(1, 7))
+
+    assert processes.holds(hold(other / "nvidia0")) == {"GPU-0"}
+
+
+async def test_another_device_of_the_same_name_is_not_ours_to_watch(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    other = device.parent / "other"
+    other.mkdir()
+    os.mknod(other / "nvidia0", 0o666 | 0o020000, os.makedev(1, 8))
+
+    assert processes.holds(hold(other / "nvidia0")) == frozenset()
+
+
+async def test_who_has_let_go_is_no_holder(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    pid = hold(device)
+    assert processes.holds(pid) == {"GPU-0"}
+    os.kill(pid, 9)
+
+    await until(lambda: pid not in processes.holders().get("GPU-0", ()))
+
+    assert processes.identify(pid) is None
+
+
+async def test_the_first_pass_is_whole_whatever_it_may_cost(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    pid = hold(device)
+
+    processes.scan(0)
+
+    assert pid in processes.holders()["GPU-0"]
+
+
+async def test_a_pass_in_small_steps_is_complete_in_time(
+    processes: ProcfsProcesses,
+    device: Path,
+    hold: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.collector.procfs.PASS_SECONDS", 0.2)
+    processes.scan(0.005)
+    pid = hold(device)
+    longest = 0.0
+
+    def look() -> bool:
+        nonlocal longest
+        started = time.perf_counter()
+        processes.scan(0.005)
+        longest = max(longest, time.perf_counter() - started)
+        return pid in processes.holders().get("GPU-0", ())
+
+    await until(look, 2)
+
+    assert longest < 0.05
+
+
+async def test_identity_names_user_program_and_script(
+    start: Start, tmp_path: Path, processes: ProcfsProcesses
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import time; time.sleep(600)")
+    child = start(sys.executable, script, "--key", "secret", user=NOBODY, env={
+        "GLEANER_RUN_TOKEN": "token-1",
+    })  # fmt: skip
+    # The new program shows when exec is through.
+    await until(lambda: "train.py" in getattr(processes.identify(child.pid), "command", ""))
+
+    process = processes.identify(child.pid)
+
+    assert process
+    assert process.user_id == NOBODY
+    assert process.user == "nobody"
+    assert process.command == f"{Path(sys.executable).name} {script}"
+    assert process.program.startswith("python")
+    assert process.parent_pid == os.getpid()
+    assert process.token == "token-1"
+    assert process.cgroup is None or process.cgroup.startswith("/")
+    assert abs(process.started_at.timestamp() - time.time()) < 20
+
+
+async def test_all_arguments_are_shown_only_on_request(start: Start) -> None:
+    child = start("sleep", "600")
+    full = ProcfsProcesses("full")
+
+    await until(lambda: getattr(full.identify(child.pid), "command", "") == "sleep 600")
+
+    shown = ProcfsProcesses().identify(child.pid)
+    assert shown
+    assert (shown.command, shown.program) == ("sleep", "sleep")
+
+
+async def test_a_long_name_is_read_in_full(
+    start: Start, tmp_path: Path, processes: ProcfsProcesses
+) -> None:
+    program = tmp_path / "nvidia-persistenced"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    child = start(program, "600")
+
+    await until(
+        lambda: getattr(processes.identify(child.pid), "program", "") == "nvidia-persistenced"
+    )
+
+
+async def test_a_script_started_by_its_name_is_the_program(
+    start: Start, tmp_path: Path, processes: ProcfsProcesses
+) -> None:
+    script = tmp_path / "nvitop"
+    script.write_text(f"#!{sys.executable}\nimport time; time.sleep(600)\n")
+    script.chmod(0o755)
+    child = start(script, "-1")
+
+    await until(lambda: getattr(processes.identify(child.pid), "program", "") == "nvitop")
+
+
+async def test_a_user_id_without_a_name_is_no_trouble(
+    start: Start, processes: ProcfsProcesses
+) -> None:
+    child = start("sleep", "600", user=54321)
+    await until(lambda: getattr(processes.identify(child.pid), "user_id", 0) == 54321)
+
+    process = processes.identify(child.pid)
+
+    assert process
+    assert process.user is None
+
+
+def test_a_pid_that_is_not_there_is_none(processes: ProcfsProcesses) -> None:
+    assert processes.identify(2**22 + 5) is None
+    assert processes.holds(2**22 + 5) == frozenset()
+
+
+def test_root_sees_everybody_and_nobody_does_not(start: Start) -> None:
+    assert ProcfsProcesses().sees_others
+    asks = "from services.collector.procfs import can_see_others; print(can_see_others())"
+    child = start(sys.executable, "-c", asks, user=NOBODY, env=os.environ.copy())
+
+    assert child.communicate()[0] == b"False\n"

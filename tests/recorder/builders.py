@@ -1,0 +1,64 @@
+"""Events, and a recorder that runs on a bus in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import JsonValue
+from sqlalchemy import Table, func, select
+
+from gleaner.bus.interface import Bus
+from gleaner.bus.messages import Event
+from services.recorder.retention import Retention
+from services.recorder.service import Recorder
+from services.recorder.store import Store
+
+KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
+
+
+def an_event(
+    sequence: int = 1,
+    *,
+    node: str = "n1",
+    stream: str = "s1",
+    oldest: int = 1,
+    kind: str = "people",
+    data: dict[str, JsonValue] | None = None,
+    at: datetime | None = None,
+) -> Event:
+    return Event(
+        node=node,
+        stream=stream,
+        sequence=sequence,
+        oldest_sequence=oldest,
+        kind=kind,
+        data={"active": False} if data is None else data,
+        boot_id="boot",
+        at=at or datetime.now(UTC),
+    )
+
+
+def url(directory: Path) -> str:
+    return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
+
+
+async def count(store: Store, table: Table) -> int:
+    return int((await store.read(select(func.count()).select_from(table)))[0][0])
+
+
+@asynccontextmanager
+async def recording(bus: Bus, store: Store, retention: Retention = KEEP) -> AsyncIterator[Recorder]:
+    """A recorder that runs until the block ends."""
+    recorder = Recorder(bus, store, retention)
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield recorder
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()):
+            raise error

@@ -1,0 +1,76 @@
+"""The recorder as a program: what it says when it cannot start, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.recorder.store import Store
+from tests.builders import until
+from tests.mosquitto import Mosquitto
+from tests.recorder.builders import url
+
+pytestmark = pytest.mark.broker
+
+
+def recorder(directory: Path, broker: Mosquitto, **more: str) -> subprocess.Popen[str]:
+    settings = {"GLEANER_BUS__URL": broker.url, "GLEANER_NODE__DATA_DIRECTORY": str(directory)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.recorder"],
+        env=os.environ | settings | more,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_it_is_healthy_and_ends_cleanly_with_sigterm(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with recorder(tmp_path, mosquitto) as child:
+        assert child.stderr
+        await until((tmp_path / "health" / "recorder").exists)
+        child.send_signal(signal.SIGTERM)
+        said = child.stderr.read()
+
+    assert child.returncode == 0
+    assert "connected to the broker" in said
+    assert "WARNING" not in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "recorder" / "gleaner.sqlite-wal").exists()
+
+
+def test_mistakes_in_its_settings_end_it_with_2(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    mistakes = {"GLEANER_DATABASE__URL": "mysql://x", "GLEANER_DATABASE__SAMPLE_DAYS": "-1"}
+    with recorder(tmp_path, mosquitto, **mistakes) as child:
+        assert child.stderr
+        said = child.stderr.read().splitlines()
+
+    assert child.returncode == 2
+    assert [line.partition(":")[0] for line in said] == list(mistakes)
+
+
+async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        newer = store.name
+    with sqlite3.connect(newer) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    for database_url, why in (
+        (f"sqlite:///{newer}", "was written by a newer version"),
+        ("sqlite:////proc/none/gleaner.sqlite", "/proc/none"),
+        ("postgresql://user1:secret@127.0.0.1:1/none", "127.0.0.1"),
+    ):
+        with recorder(tmp_path, mosquitto, GLEANER_DATABASE__URL=database_url) as child:
+            assert child.stderr
+            said = child.stderr.read()
+
+        assert child.returncode == 1
+        assert why in said
+        assert "Traceback" not in said
+        assert "secret" not in said

@@ -1,0 +1,271 @@
+"""The database itself: layout, runs, samples, retention, damage, a lock, PostgreSQL's SQL."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, select
+
+from gleaner.bus.memory import MemoryBroker, MemoryBus
+from gleaner.bus.messages import Event, Recorded, Sample, Samples
+from gleaner.runtime import Fatal
+from services.recorder import service, tables
+from services.recorder.rows import rows_of
+from services.recorder.store import Number, Store
+from tests.builders import NOW, until
+from tests.recorder.builders import KEEP, an_event, count, recording, url
+
+
+def numbers(*events: Event) -> list[Number]:
+    return [
+        Number(
+            node=one.node,
+            stream=one.stream,
+            sequence=one.sequence,
+            oldest=one.oldest_sequence,
+            rows=rows_of(one, NOW),
+        )
+        for one in events
+    ]
+
+
+def a_run(sequence: int, state: str, seconds: float = 0, **more: Any) -> Event:
+    at = NOW + timedelta(seconds=seconds)
+    data = {
+        "run": "r1",
+        "entry": "fold",
+        "digest": "d",
+        "gpus": ["GPU-1"],
+        "state": state,
+        "reason": f"it is {state}",
+        "term": 1,
+        "at": at.isoformat(),
+    }
+    return an_event(sequence, kind="run", data=data | more, at=at)
+
+
+async def the_run(store: Store) -> Any:
+    (row,) = await store.read(select(tables.run))
+    return row
+
+
+async def test_the_migrations_make_the_tables_that_are_written_down(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)):
+        pass
+
+    engine = create_engine(url(tmp_path))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+async def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        path = Path(store.name)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+
+    with pytest.raises(Fatal, match=r"gleaner\.sqlite was written by a newer version .*9999"):
+        await Store(url(tmp_path)).open()
+
+
+async def test_what_was_recorded_is_known_after_a_restart(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1), an_event(2), an_event(4)), now=NOW)
+
+    async with Store(url(tmp_path)) as store:
+        assert store.recorded("n1") == {"s1": 2}
+        await store.write(numbers(an_event(3)), now=NOW)
+        assert store.recorded("n1") == {"s1": 4}
+
+
+async def test_only_the_streams_heard_last_are_named(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        for number in range(150):
+            await store.write(numbers(an_event(1, stream=f"s{number}")), now=NOW)
+        await store.write(numbers(an_event(2, stream="s0")), now=NOW)
+
+        assert list(store.recorded("n1")) == [*(f"s{number}" for number in range(51, 150)), "s0"]
+
+
+async def test_a_run_is_one_row_with_its_end_cause_and_stages(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(a_run(1, "starting")), now=NOW)
+        await store.write(
+            numbers(
+                a_run(2, "running", 1, started_at=NOW.isoformat()),
+                a_run(
+                    3,
+                    "evicted",
+                    9,
+                    started_at=NOW.isoformat(),
+                    exited_at=(NOW + timedelta(seconds=8)).isoformat(),
+                    exit_signal=15,
+                    cause={"kind": "person", "text": "user1 is active at pts/3"},
+                    stages={"noticed_to_term": 0.002},
+                ),
+            ),
+            now=NOW,
+        )
+
+        row = await the_run(store)
+        assert (row.entry, row.state, row.is_final, json.loads(row.gpus)) == (
+            "fold",
+            "evicted",
+            True,
+            ["GPU-1"],
+        )
+        assert (row.first_at, row.ended_at) == (NOW, NOW + timedelta(seconds=8))
+        assert (row.cause_kind, row.cause_text) == ("person", "user1 is active at pts/3")
+        assert (row.exit_signal, row.exit_code) == (15, None)
+        assert row.noticed_to_term_seconds == 0.002
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((a_run(1, "evicted", 5), a_run(2, "running", 9)), "evicted"),
+        ((a_run(1, "running", 5), a_run(2, "starting", 1)), "running"),
+        # The clock was set back in between.
+        ((a_run(1, "running", 500), a_run(2, "evicted", 1)), "evicted"),
+        ((a_run(1, "evicted", 5), a_run(2, "failed", 1)), "evicted"),
+    ],
+)
+async def test_a_run_never_goes_back(tmp_path: Path, events: list[Event], state: str) -> None:
+    async with Store(url(tmp_path)) as store:
+        for event in events:
+            await store.write(numbers(event), now=NOW)
+
+        assert (await the_run(store)).state == state
+
+
+async def test_samples_are_wide_rows_once_each(tmp_path: Path) -> None:
+    sample = Sample(
+        gpu="GPU-1",
+        index=0,
+        state="busy",
+        at=NOW,
+        seconds=10,
+        utilization_percent=37.5,
+        memory_used_bytes=2**40,
+    )
+    data = Samples(samples=(sample,)).model_dump(mode="json")
+    async with Store(url(tmp_path)) as store:
+        # The same minute under another number, as a restart in between might make it.
+        await store.write(numbers(an_event(1, kind="samples", data=data)), now=NOW)
+        await store.write(numbers(an_event(2, kind="samples", data=data)), now=NOW)
+
+        (row,) = await store.read(select(tables.gpu_sample))
+        assert (row.node, row.gpu, row.at, row.state) == ("n1", "GPU-1", NOW, "busy")
+        assert (row.utilization_percent, row.memory_used_bytes) == (37.5, 2**40)
+        assert row.power_watts is None
+        assert {one.data for one in await store.read(select(tables.event.c.data))} == {"{}"}
+
+
+async def test_old_rows_go_in_small_batches_and_young_ones_stay(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old, young = now - timedelta(days=3), now - timedelta(days=1)
+    sample = {"index": 0, "state": "idle", "seconds": 1}
+    async with Store(url(tmp_path)) as store:
+        for start in (0, 1200):
+            at = old if start == 0 else young
+            samples: list[Any] = [
+                sample | {"gpu": "G", "at": (at + timedelta(seconds=number)).isoformat()}
+                for number in range(1200)
+            ]
+            data: Any = {"samples": samples}
+            await store.write(
+                numbers(
+                    an_event(1 + start, kind="samples", data=data, at=at),
+                    an_event(2 + start, at=at),
+                ),
+                now=now,
+            )
+        await store.write(numbers(an_event(9000, at=now - timedelta(days=800))), now=now)
+
+        most = 0
+        for statement in KEEP.deletions(now):
+            while gone := await store.change(statement):
+                most = max(most, gone)
+
+        assert most == 1000
+        assert await count(store, tables.gpu_sample) == 1200
+        kept = await store.read(select(tables.event.c.sequence))
+        assert sorted(row.sequence for row in kept) == [2, 1201, 1202]
+
+
+async def test_a_damaged_file_is_kept_aside_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "recorder"
+    place.mkdir()
+    (place / "gleaner.sqlite").write_bytes(b"rubbish" * 1000)
+
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1)), now=NOW)
+        assert await count(store, tables.event) == 1
+
+    (aside,) = place.glob("gleaner.sqlite.damaged-*")
+    assert aside.read_bytes() == b"rubbish" * 1000
+    assert caplog.records[0].levelno == logging.ERROR
+    assert aside.name in caplog.text
+
+
+async def test_a_locked_database_is_named_and_nothing_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RETRY_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr("services.recorder.store.LOCKED_SECONDS", 0.02)
+    broker, watermarks = MemoryBroker(), list[dict[str, int]]()
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams))  # type: ignore[union-attr]
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            # Somebody's shell in the middle of a change.
+            locker = sqlite3.connect(store.name, isolation_level=None)
+            locker.execute("BEGIN IMMEDIATE")
+            for number in range(1, 51):
+                node.publish(an_event(number))
+            await until(lambda: "nothing is recorded until" in caplog.text)
+            assert store.name in caplog.text
+            assert watermarks == []
+
+            locker.execute("ROLLBACK")
+            locker.close()
+
+            await until(lambda: {"s1": 50} in watermarks)
+            assert "can be written again" in caplog.text
+            assert await count(store, tables.event) == 50
+
+
+async def test_a_file_that_breaks_while_in_use_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "WATERMARK_SECONDS", 0.0)
+    broker, watermarks = MemoryBroker(), list[dict[str, int]]()
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(*(an_event(number) for number in range(1, 400))), now=NOW)
+    path = Path(store.name)
+    with path.open("r+b") as file:
+        # The pages of the tables, not the header: noticed only when they are used.
+        file.seek(4096 * 4)
+        file.write(b"\xa5" * (path.stat().st_size - 4096 * 4))
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams))  # type: ignore[union-attr]
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            node.publish(an_event(400, oldest=400))
+
+            await until(lambda: {"s1": 400} in watermarks)
+            assert await count(store, tables.event) == 1
+    assert "a new one begins" in caplog.text
