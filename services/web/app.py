@@ -52,7 +52,7 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
             if is_known
             else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
         )
-        return HTMLResponse(html, 200 if is_known else 404, {"Cache-Control": "no-store"})
+        return HTMLResponse(html, 200 if is_known else 404)
 
     async def fleet(request: Request) -> Response:
         return page(request)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -54,7 +53,7 @@ class Live:
         self._currency: dict[str, tuple[object, bool]] = {}
         self._wishes: tuple[tuple[Pause, ...], tuple[Drain, ...]] | None = None
         self._overview: Overview | None = None
-        self._evictions: deque[ShownRun] = deque(maxlen=KEPT_EVICTIONS)
+        self._evictions: list[ShownRun] = []
         self._dirty: set[str] = set()
         """Nodes of which a fact changed, or `EVERYTHING`."""
         self._moved: set[str] = set()
@@ -110,6 +109,15 @@ class Live:
         """How many streams are open."""
         return self._stream.watchers
 
+    def remember(self, run: Run) -> None:
+        """Take note of a run that was made to leave, to show how fast it did."""
+        if not run.state.is_final or run.stages is None:
+            return
+        others = [one for one in self._evictions if one.run != run.run]
+        newest_first = sorted([show_run(run), *others], key=lambda one: one.at, reverse=True)
+        self._evictions = newest_first[:KEPT_EVICTIONS]
+        self._dirty.add(EVERYTHING)
+
     def flush(self) -> bool:
         """Work out what changed and tell the watchers; return whether anything did."""
         started = time.monotonic()
@@ -131,16 +139,10 @@ class Live:
             self._moved |= changed
         else:
             self._dirty |= changed
-        run = delivery.message
-        if isinstance(run, Run) and run.state.is_final and run.stages is not None:
-            self._remember(show_run(run))
+        if isinstance(delivery.message, Run):
+            self.remember(delivery.message)
         if changed and delivery.message_type not in PATIENT:
             self._flush_soon()
-
-    def _remember(self, run: ShownRun) -> None:
-        others = [one for one in self._evictions if one.run != run.run]
-        newest_first = sorted([run, *others], key=lambda one: one.at, reverse=True)
-        self._evictions = deque(newest_first[:KEPT_EVICTIONS], maxlen=KEPT_EVICTIONS)
 
     def _connection(self, connected: bool) -> None:  # noqa: ARG002 - it is asked when shown
         self._dirty.add(EVERYTHING)

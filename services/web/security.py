@@ -26,6 +26,7 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {
+    "cache-control": "no-store",
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -197,10 +197,12 @@ def test_a_page_that_is_cut_off_says_so_and_comes_back(open_page: Open, site: Si
 
     site.stop()
     expect(page.locator("#link")).to_contain_text("not live: as of", timeout=8000)
+    expect(page.locator("#lost")).to_contain_text("may no longer be true")
     assert "not-live" in (page.locator("body").get_attribute("class") or "")
     with Site(f"127.0.0.1:{address}"):
         expect(page.locator("#link")).to_contain_text("live · ", timeout=15000)
         expect(page.locator("body.not-live")).to_have_count(0)
+        expect(page.locator("#lost")).to_be_hidden()
     complaints: list[str] = open_page.complaints  # type: ignore[attr-defined]
     assert all("ERR_" in one for one in complaints)
     complaints.clear()
