@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from urllib.parse import parse_qs, quote
 
@@ -38,11 +39,13 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
 
-    def page(request: Request, only: str | None = None) -> Response:
+    async def page(request: Request, only: str | None = None) -> Response:
         snapshot = live.snapshot()
         is_known = only is None or any(node.node == only for node in snapshot.nodes)
         peer = request.client.host if request.client else None
-        html = pages.render(
+        # In a thread: a thousand nodes take half a second, and the stream must not wait.
+        html = await asyncio.to_thread(
+            pages.render,
             snapshot,
             # Relative, so that any prefix of a proxy in front of us is right.
             root="./" if only is None else "../",
@@ -55,10 +58,10 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return HTMLResponse(html, 200 if is_known else 404)
 
     async def fleet(request: Request) -> Response:
-        return page(request)
+        return await page(request)
 
     async def node(request: Request) -> Response:
-        return page(request, request.path_params["node"])
+        return await page(request, request.path_params["node"])
 
     async def events(request: Request) -> Response:
         return EventSourceResponse(
@@ -83,7 +86,8 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return PlainTextResponse("the broker cannot be reached\n", 503)
 
     async def metrics(_: Request) -> Response:
-        return Response(render_metrics(live.snapshot()), media_type=CONTENT_TYPE)
+        text = await asyncio.to_thread(render_metrics, live.snapshot())
+        return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[

@@ -78,6 +78,7 @@ def test_pausing_the_fleet_by_keyboard_only(open_page: Open, site: Site) -> None
     assert outline == "solid"
 
     page.keyboard.press("Enter")
+    expect(page.locator("input[name=reason]:focus")).to_have_count(1)
     page.keyboard.type("new fans")
     page.keyboard.press("Enter")
 
