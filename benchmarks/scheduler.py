@@ -23,8 +23,9 @@ from gleaner.bus.messages import (
     RunnerState,
 )
 from gleaner.settings import SchedulerSettings
+from services.scheduler.events import Connected, Event, Heard, More, Said, Tick
 from services.scheduler.memory import Memory, remembered
-from services.scheduler.state import Connected, Event, Heard, More, Said, State, Tick
+from services.scheduler.state import State
 from services.scheduler.step import step
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -63,6 +63,11 @@ class StandIn:
         """Return what a process needs to load it."""
         return {"LD_LIBRARY_PATH": str(self.library.parent), "NVML_STAND_IN": str(self.file)}
 
+    def without_device_files(self) -> None:
+        """Have no GPU whose device somebody else on this machine might hold."""
+        for gpu in self.gpus:
+            del gpu["minor"]
+
     def write(self) -> None:
         """Have it say so from the next call on."""
         temporary = self.file.with_suffix(".new")

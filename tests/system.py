@@ -24,6 +24,7 @@ from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.bus.signature import load_or_make_key
 from tests.builders import until
 from tests.mosquitto import Mosquitto
+from tests.nvml_stand_in import StandIn
 
 ROOT = Path(__file__).parent.parent
 DEVICE_NUMBERS = ((1, 7), (1, 5), (1, 8), (10, 200), (10, 229), (10, 237), (10, 183), (10, 232))
@@ -127,9 +128,11 @@ class System:
         workloads: str | None = None,
         more: str = "",
         up: bool = False,
+        stand_in: StandIn | None = None,
     ) -> None:
         self.directory = directory
         self.up = up
+        self.stand_in = stand_in
         directory.chmod(0o755)
         self.devices = make_devices(directory / "dev", gpus)
         self.told = directory / "told"
@@ -150,7 +153,7 @@ data_directory = "{directory}/data"
 scheduler_keys = ["{key.public}"]
 {node}
 [node.gpu]
-source = "device-files"
+source = "{"device-files" if stand_in is None else "nvml"}"
 device_directory = "{directory}/dev"
 {gpu}
 [node.people]
@@ -205,7 +208,9 @@ grace_seconds = 5
         what = ["gleaner.cli", "up"] if name == "up" else [f"services.{name}"]
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", *what, "--config", str(self.configuration)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT)}
+            | (self.stand_in.environment() if self.stand_in else {}),
             cwd=self.directory,
         )
 

@@ -74,10 +74,15 @@ def service_accounts() -> list[Account]:
 
 
 def readable(account: Account) -> list[str]:
-    """Return the topic filters an account may read: a node sees itself and the scheduler's beat."""
+    """Return the topic filters an account may read.
+
+    A node sees itself, the scheduler's beat, and whether the recorder is there: when that comes
+    back, the node sends again what a broker without it may have thrown away.
+    """
     if account.node is None:
         return [f"{ROOT}/#"]
-    return [f"{ROOT}/node/{account.node}/#", f"{ROOT}/scheduler/beat"]
+    recorder = filter_of(Availability, {"service": "recorder"})
+    return [f"{ROOT}/node/{account.node}/#", f"{ROOT}/scheduler/beat", recorder]
 
 
 def writable(account: Account) -> list[str]:

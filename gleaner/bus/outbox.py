@@ -44,6 +44,7 @@ BATCH = 500
 RETRY_SECONDS = 1.0
 LOCKED_SECONDS = 0.5
 LAYOUT = 1
+LARGEST_HOLE = 10_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS origin (machine TEXT NOT NULL);
@@ -214,11 +215,9 @@ class Outbox:
             with database:
                 database.execute("BEGIN IMMEDIATE")
                 self._check_origin(database)
-                for stream, number, body in database.execute(
-                    "SELECT stream, sequence, body FROM event ORDER BY id"
-                ):
-                    if stream not in self._kept:
-                        found.setdefault(stream, OrderedDict())[number] = body
+                for row in database.execute("SELECT stream, sequence, body FROM event ORDER BY id"):
+                    if row[0] not in self._kept:
+                        _take_in(found, *row)
         except BaseException:
             database.close()
             raise
@@ -321,6 +320,17 @@ class Outbox:
         if not self._is_disk_fine:
             logger.warning("%s: can be written again; all events are kept", self._path)
         self._is_disk_fine = True
+
+
+def _take_in(streams: _Streams, stream: str, number: int, body: bytes) -> None:
+    """Add what was read; fill a hole, for the recorder would wait for its numbers for ever."""
+    bodies = streams.setdefault(stream, OrderedDict())
+    newest = next(reversed(bodies), number - 1)
+    if not isinstance(body, bytes) or not newest < number <= newest + LARGEST_HOLE:
+        raise _Unusable(f"its rows make no sense (number {number} after {newest})")
+    for missing in range(newest + 1, number):
+        bodies[missing] = b""
+    bodies[number] = body
 
 
 def _carry_out(database: sqlite3.Connection, changes: dict[_Key, bytes | None]) -> None:

@@ -108,6 +108,7 @@ class GpuWatch:
         self._looking: set[int] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._rescan_at = 0.0
+        self._searches_later = False
         bus.subscribe(Run, self._on_run, node=bus.node)
 
     async def check(self) -> None:
@@ -325,15 +326,12 @@ class GpuWatch:
     def _at_least_one_held(self, path: Path, held: frozenset[str]) -> bool:
         return any(self._devices.get(gpu) == path for gpu in held)
 
-    def _search(self, notice: Notice) -> None:
+    def _search(self, notice: Notice, *, again: bool = True) -> None:
         """Find out who opened a device when the kernel does not say who it was."""
-        if all(_is_taken(gpu) for gpu in self._at(notice.path)):
-            return
         now = time.monotonic()
         if now < self._rescan_at:
-            if -1 not in self._looking:
-                self._looking.add(-1)
-                self._later(self._rescan_at - now, lambda: self._search_again(notice))
+            self._search_later(notice)
+        if now < self._rescan_at or all(_is_taken(gpu) for gpu in self._at(notice.path)):
             return
         self._processes.scan(WHOLE_PASS_SECONDS)
         took = time.monotonic() - now
@@ -342,10 +340,20 @@ class GpuWatch:
             if self._devices.get(gpu) == notice.path:
                 for pid in pids:
                     self._look(notice, pid, len(RETRY_SECONDS))
+        if again:
+            # We may have come before the descriptor.
+            self._search_later(notice)
 
-    def _search_again(self, notice: Notice) -> None:
-        self._looking.discard(-1)
-        self._search(notice)
+    def _search_later(self, notice: Notice) -> None:
+        if self._searches_later:
+            return
+        self._searches_later = True
+
+        def search() -> None:
+            self._searches_later = False
+            self._search(notice, again=False)
+
+        self._later(self._rescan_at - time.monotonic(), search)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         def fire() -> None:

@@ -141,7 +141,7 @@ class NvmlSource:
 
     async def _greet(self, hello: asyncio.Task[bytes]) -> bool:
         """Take in the child's first line, if it comes in time."""
-        await asyncio.wait({hello}, timeout=self._deadline / 2)
+        await asyncio.wait({hello}, timeout=self._deadline / 4)
         if not hello.done():
             if time.monotonic() - self._started_at > START_SECONDS:
                 self._give_up_on_child()
@@ -270,5 +270,5 @@ def _kill(pidfd: int) -> None:
 
 def _how_it_ended(status: int | None) -> str:
     if status is not None and status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
+        return f"was ended by signal {-status}"
     return f"ended with status {status}"

@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import pwd
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from services.collector.interface import Process
+from services.collector.users import UserNames
 
 CAP_SYS_PTRACE = 1 << 19
 PASS_SECONDS = 8.0
@@ -46,6 +45,7 @@ class _Pass:
     pids: list[int]
     started_at: float
     next: int = 0
+    hurried: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -68,6 +68,7 @@ class ProcfsProcesses:
         self._holders: dict[int, dict[str, str]] = {}
         self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
         self._is_new = False
+        self._users = UserNames()
         self._identities: dict[int, tuple[float, str, Process]] = {}
         self.sees_others = can_see_others()
 
@@ -142,8 +143,14 @@ class ProcfsProcesses:
             return
         now = time.monotonic()
         hurry = self._is_new or budget_seconds >= HURRY_SECONDS
-        if hurry or (self._pass.is_done and now - self._pass.started_at >= PASS_SECONDS):
-            self._pass = _Pass(pids=sorted(_pids(), reverse=True), started_at=now)
+        if self._pass.is_done:
+            begins = hurry or now - self._pass.started_at >= PASS_SECONDS
+        else:
+            # A pass too long for one call goes on with the next: old processes have their turn.
+            begins = hurry and not self._pass.hurried
+        if begins:
+            pids = sorted(_pids(), reverse=True)
+            self._pass = _Pass(pids=pids, started_at=now, hurried=hurry)
         until = now + (math.inf if self._is_new else budget_seconds)
         work = self._pass
         while not work.is_done and now < until and (hurry or not work.is_ahead(now)):
@@ -196,7 +203,10 @@ class ProcfsProcesses:
         return found
 
     def _read_identity(self, pid: int, name: str, parent: int, ticks: int) -> tuple[Process, bool]:
-        """Return who it is, and whether that is all: in the midst of exec there are no words."""
+        """Return who it is, and whether that is all: in the midst of exec there are no words.
+
+        A user's name that takes long is there the next time.
+        """
         status = _read(f"/proc/{pid}/status")
         cgroup = _cgroup(_read(f"/proc/{pid}/cgroup"))
         words = _words(pid)
@@ -208,13 +218,13 @@ class ProcfsProcesses:
             started_at=datetime.fromtimestamp(self._booted + ticks / self._ticks, UTC),
             parent_pid=parent,
             user_id=user_id,
-            user=_user(user_id),
+            user=self._users.of(user_id),
             program=program,
             command=" ".join(words) if self._full and words else _short_command(program, words),
             cgroup=cgroup,
             token=_token(pid),
         )
-        return process, words != [""]
+        return process, words != [""] and self._users.knows(user_id)
 
 
 def can_see_others() -> bool:
@@ -238,15 +248,6 @@ def _read(path: str) -> str:
 
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-@lru_cache(maxsize=1000)
-def _user(user_id: int) -> str | None:
-    """Return a user's name, None if the id has none; asked once, a directory may be slow."""
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return None
 
 
 def _words(pid: int) -> list[str]:

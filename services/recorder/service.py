@@ -7,7 +7,8 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
@@ -28,7 +29,7 @@ RETENTION_SECONDS = 3600.0
 QUESTIONS = 100
 """Waiting at most; more are told so."""
 
-_UNREACHABLE = (OperationalError, InterfaceError, OSError)
+_UNREACHABLE = (OperationalError, InterfaceError, NoConnection, OSError)
 """The disk is full, the file locked, the server away: worth another try."""
 _UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
 """Something in the batch itself."""
@@ -163,13 +164,13 @@ class Recorder:
         while True:
             try:
                 await self._store.write(numbers, letters, now=_now())
-            except _UNREACHABLE as error:
-                self._complain(error)
-                await asyncio.sleep(wait)
-                wait = min(longest, wait * 2)
-            except _UNACCEPTABLE as error:
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 if self._store.is_damaged(error):
                     await self._begin_anew(error)
+                elif _may_pass(error):
+                    self._complain(error)
+                    await asyncio.sleep(wait)
+                    wait = min(longest, wait * 2)
                 elif len(numbers) > 1:
                     half = len(numbers) // 2
                     await self._commit(numbers[:half], letters)
@@ -276,6 +277,12 @@ def _set_aside(
         received_at=_now(),
     )
     return [replace(number, rows=None)], [*letters, letter]
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it lies in the database's whereabouts, and not in what was to be written."""
+    was_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return was_cut or isinstance(error, _UNREACHABLE)
 
 
 def _words(error: Exception) -> str:

@@ -8,6 +8,7 @@ recorded.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from sqlalchemy import (
     CursorResult,
     Executable,
     Insert,
+    NullPool,
     Row,
     Select,
     Table,
@@ -82,6 +84,7 @@ class Store:
         self._url = make_url(url)
         self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
         self._is_file = self._url.drivername.startswith("sqlite")
+        self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
         self._progress: dict[str, dict[str, Progress]] = {}
@@ -119,8 +122,9 @@ class Store:
     async def _open(self) -> None:
         if self._is_file and self._url.database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        self._writing = self._engine(pool_size=1, max_overflow=0)
-        self._reading = self._engine(pool_size=2, max_overflow=0)
+        self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
+        # A connection per question: none is left open, with its thread, when the file is replaced.
+        self._reading = self._engine(poolclass=NullPool)
         if self._is_file:
             event.listen(self._writing.sync_engine, "connect", _set_up_writer)
             event.listen(self._writing.sync_engine, "begin", _begin_immediate)
@@ -144,6 +148,10 @@ class Store:
 
     async def begin_anew(self, error: Exception) -> None:
         """Keep a damaged file aside and begin a new one."""
+        async with self._one_at_a_time:
+            await self._begin_anew(error)
+
+    async def _begin_anew(self, error: Exception) -> None:
         await self.close()
         path = Path(str(self._url.database))
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -172,8 +180,14 @@ class Store:
         self, numbers: Sequence[Number], letters: Sequence[DeadLetter] = (), *, now: datetime
     ) -> None:
         """Commit a batch; what is there already is left as it is."""
-        if self._writing is None:
-            await self.open()
+        async with self._one_at_a_time:
+            if self._writing is None:
+                await self.open()
+            await self._write(numbers, letters, now)
+
+    async def _write(
+        self, numbers: Sequence[Number], letters: Sequence[DeadLetter], now: datetime
+    ) -> None:
         progress, gaps = self._advance(numbers, now)
         made = [one.rows for one in numbers if one.rows is not None]
         samples = [row for one in made for row in one.samples]
@@ -198,14 +212,15 @@ class Store:
 
     async def read(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
-        assert self._reading is not None, "the store is not open"
+        if self._reading is None:
+            raise OSError("the database is not open just now")
         async with self._reading.connect() as connection:
             result = await connection.execute(statement)
             return list(result)
 
     async def change(self, statement: Executable) -> int:
         """Carry out one statement in a transaction of its own; return how many rows it took."""
-        async with self._writer().begin() as connection:
+        async with self._one_at_a_time, self._writer().begin() as connection:
             result = await connection.execute(statement)
             return result.rowcount if isinstance(result, CursorResult) else 0
 
@@ -215,10 +230,11 @@ class Store:
         return known is not None and sequence <= known.watermark
 
     def _writer(self) -> AsyncEngine:
-        assert self._writing is not None, "the store is not open"
+        if self._writing is None:
+            raise OSError("the database is not open just now")
         return self._writing
 
-    def _engine(self, **pool: int) -> AsyncEngine:
+    def _engine(self, **pool: Any) -> AsyncEngine:
         if not self._is_file:
             return create_async_engine(self._url, **pool)
         return create_async_engine(

@@ -94,7 +94,7 @@ def problems(entry: WorkloadSettings, environment: Mapping[str, str]) -> tuple[s
         return (f"user {entry.user or 'nobody'} does not exist", *found)
     if account is not None and os.geteuid() != 0:
         return (f"user {account.name}: only root may start it as another user", *found)
-    if not entry.directory.is_dir():
+    if not os.path.isdir(entry.directory):
         return (f"directory {entry.directory} does not exist", *found)
     return (*_about_program(entry, account, environment), *found)
 
@@ -175,11 +175,11 @@ def _about_log(entry: WorkloadSettings) -> tuple[str, ...]:
     log = entry.log
     if log is None:
         return ()
-    if not log.parent.is_dir():
+    if not os.path.isdir(log.parent):
         return (f"log directory {log.parent} does not exist",)
-    if log.is_symlink() or log.is_dir():
+    if os.path.islink(log) or os.path.isdir(log):
         return (f"log {log} is not a file",)
-    if log.exists() and not os.access(log, os.W_OK):
+    if os.path.exists(log) and not os.access(log, os.W_OK):
         return (f"log {log} cannot be written by this runner",)
     if not os.access(log.parent, os.W_OK | os.X_OK):
         return (f"log directory {log.parent} cannot be written by this runner",)

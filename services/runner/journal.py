@@ -15,10 +15,10 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from gleaner.bus.messages import Cause, Run
-from gleaner.runtime import write_atomically
+from gleaner.runtime import Fatal, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +82,17 @@ class Journal:
         self.seen: list[str] = []
         """Ids of runs that were started here, oldest first."""
 
-    def load(self) -> Self:
+    def load(self) -> None:
         """Read what was kept; nothing is a good beginning, half a file is not."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             kept = json.loads(self._file.read_text())
             self.term, self.generation = kept["term"], kept["generation"]
             self.seen = kept["seen"]
-        return self
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Without it an old scheduler would be obeyed again, and an old grant start again.
+            raise Fatal(f"{self._file}: {error}") from error
 
     def save(self, term: int | None, generation: int | None, starting: str | None = None) -> None:
         """Write down, durably, whom we obey and what is about to start; may raise OSError."""

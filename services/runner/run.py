@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gleaner.bus.messages import Cause, CauseKind, GpuCondition, Run, RunState
@@ -181,7 +181,7 @@ class ManagedRun:
         self.life = leaving.signalled(self.life, at_ns)
         name = "killed_at" if is_kill else "term_sent_at"
         if getattr(self.fact, name) is None:
-            self.fact = self.fact.model_copy(update={name: datetime.now(UTC)})
+            self.fact = self.fact.model_copy(update={name: _wall_clock(at_ns)})
 
     def _exited(self, report: Report) -> None:
         life = self.life
@@ -201,7 +201,8 @@ class ManagedRun:
                 number=report.exit_signal,
                 problem=report.problem,
             )
-        self.fact = self.fact.model_copy(update={"exited_at": datetime.now(UTC)})
+        exited_at = _wall_clock(self.life.exited_ns or time.monotonic_ns())
+        self.fact = self.fact.model_copy(update={"exited_at": exited_at})
         if self.handle is not None:
             self.handle.close()
             self.handle = None
@@ -228,3 +229,9 @@ class ManagedRun:
         if due is not None:
             seconds = max(0.0, (due - time.monotonic_ns()) / 1e9)
             self._timer = asyncio.get_running_loop().call_later(seconds, self.on_time)
+
+
+def _wall_clock(at_ns: int) -> datetime:
+    """Return when CLOCK_MONOTONIC stood at a moment that is not long ago."""
+    ago = timedelta(microseconds=(time.monotonic_ns() - at_ns) / 1000)
+    return datetime.now(UTC) - ago

@@ -19,7 +19,7 @@ from gleaner.bus.signature import Verifier
 from services.runner import cgroup
 from services.runner.launcher import Launcher
 from services.runner.process import ProcessLauncher
-from services.runner.runner import Runner, make_directory
+from services.runner.runner import Runner
 from services.runner.settings import RunnerSettings
 from services.runner.simulated import SimulatedLauncher
 from services.runner.timing import Timing
@@ -40,13 +40,13 @@ async def run_node(
     `apart`: the collector is another process, so it must hear of a run before that starts.
     """
     timing = timing or Timing()
-    directory = settings.node.data_directory
+    directory = settings.node.data_directory.absolute()
     try:
         verifier = Verifier(list(settings.node.scheduler_keys))
     except ValueError as error:
         raise runtime.Fatal(f"node.scheduler_keys: {error}") from error
     try:
-        make_directory(directory)
+        _make_directory(directory)
     except OSError as error:
         raise runtime.Fatal(f"node.data_directory: {error}") from error
     with _alone(directory / "node" / "runner.lock"):
@@ -73,11 +73,18 @@ async def serve(settings: RunnerSettings) -> None:
                     task.cancel()
 
 
+def _make_directory(directory: Path) -> None:
+    """Make our part of the data directory; specs hold environments, so they are private."""
+    runs = directory / "node" / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    runs.chmod(0o700)
+
+
 def _launcher(settings: RunnerSettings, timing: Timing) -> Launcher:
     if settings.node.gpu.source == "simulated":
         return SimulatedLauncher()
-    groups = cgroup.find()
-    launcher = ProcessLauncher(settings.node.data_directory / "node" / "beat", groups, timing)
+    directory, groups = settings.node.data_directory.absolute(), cgroup.find()
+    launcher = ProcessLauncher(directory / "node" / "beat", groups, timing)
     for limitation in launcher.limitations:
         logger.warning("%s", limitation)
     return launcher

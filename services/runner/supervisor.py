@@ -289,6 +289,8 @@ class Pump(threading.Thread):
             except OSError as error:
                 self._dropped += len(chunk)
                 self._problem = error.strerror
+        with contextlib.suppress(OSError):
+            self._sink.finish()
 
 
 class LogFile:
@@ -309,6 +311,9 @@ class LogFile:
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(self._handle, rest) :]
+
+    def finish(self) -> None:
+        """Nothing is held back."""
 
     def _open(self) -> None:
         if self._handle is not None:
@@ -368,6 +373,11 @@ class Standard:
                 if not select.select([], [2], [], 1)[1]:
                     raise BlockingIOError(0, "nobody reads it")
                 os.write(2, text[start : start + select.PIPE_BUF])
+
+    def finish(self) -> None:
+        """Write the last line, which has no end."""
+        if self._line:
+            self.write(b"\n")
 
 
 def boot_seconds() -> float:

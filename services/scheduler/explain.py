@@ -13,6 +13,7 @@ from gleaner.bus.messages import (
     GpuInventory,
     WorkloadBlockers,
 )
+from services.scheduler.grants import refusal
 from services.scheduler.placement import Gpus, Scene
 
 QUIET_SECONDS = 10.0
@@ -161,9 +162,7 @@ def _runs(scene: Scene, entry: CatalogueEntry) -> Iterator[str]:
 
 def _refusals(scene: Scene, entry: CatalogueEntry) -> Iterator[Blocker]:
     """Return what the node said against a grant that it has not begun."""
-    said = scene.node.runner.refusals if scene.node.runner else ()
     for grant in scene.node.grants:
-        if grant.entry == entry.name and grant.run not in scene.node.runs:
-            for refusal in said:
-                if grant.run in refusal:
-                    yield Blocker(code="refused", text=f"the node refused it: {refusal}")
+        said = refusal(scene.node, grant)
+        if grant.entry == entry.name and grant.run not in scene.node.runs and said is not None:
+            yield Blocker(code="refused", text=f"the node refused it: {said}")

@@ -18,9 +18,7 @@ from gleaner.bus.signature import SignatureRefused, Signer, Verifier, load_or_ma
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import SchedulerSettings
 from services.scheduler import memory
-from services.scheduler.observe import HEARD
-from services.scheduler.settings import SchedulerServiceSettings
-from services.scheduler.state import (
+from services.scheduler.events import (
     Connected,
     Decision,
     Disconnected,
@@ -34,6 +32,8 @@ from services.scheduler.state import (
     Superseded,
     Tick,
 )
+from services.scheduler.observe import HEARD
+from services.scheduler.settings import SchedulerServiceSettings
 from services.scheduler.step import step
 
 logger = logging.getLogger(__name__)

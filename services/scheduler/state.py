@@ -11,7 +11,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Utc, Value
 from gleaner.bus.messages import (
     Availability,
@@ -20,6 +19,7 @@ from gleaner.bus.messages import (
     Catalogue,
     DesiredBody,
     Drain,
+    GpuCondition,
     GpuInventory,
     GpuState,
     Grant,
@@ -35,6 +35,11 @@ from gleaner.bus.messages import (
 
 FRESH_SECONDS = 5.0
 """A node whose last beat is older is not decided for: nobody may be looking."""
+
+CALM = frozenset({GpuCondition.IDLE, GpuCondition.OURS})
+"""No stranger is there."""
+LEAVING = frozenset({RunState.STOPPING, RunState.KILLING, RunState.CLEARING})
+"""Runs that are on their way out."""
 
 V = TypeVar("V")
 
@@ -213,86 +218,3 @@ class State:
     """As last published."""
     counted_at: datetime | None = None
     """When idle GPUs were counted last: once a second is enough for a thousand nodes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Heard:
-    """A message arrived, or a retained one was cleared."""
-
-    delivery: Delivery
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeardWish:
-    """A `Desired` of our own key came by: an earlier scheduler's, or an echo of ours."""
-
-    body: DesiredBody
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeardRival:
-    """A beat of our own key that we did not send."""
-
-    term: int
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connected:
-    """The broker is there."""
-
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disconnected:
-    """The broker is gone, and with it all certainty."""
-
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """Time went on."""
-
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class More:
-    """Nothing happened, but some touched nodes still wait to be decided for."""
-
-    at: datetime
-
-
-Event = Heard | HeardWish | HeardRival | Connected | Disconnected | Tick | More
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """Something was decided; for the log."""
-
-    node: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forgotten:
-    """A node was removed: our facts about it are to be cleared."""
-
-    node: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """Another scheduler speaks with a higher term: this one must stop."""
-
-    text: str
-
-
-Said = DesiredBody | Blockers | SchedulerState | Response | Decision | Forgotten | Superseded
-"""What a step may say; the shell signs, publishes and logs it."""
-
-LEAVING = frozenset({RunState.STOPPING, RunState.KILLING, RunState.CLEARING})

@@ -7,9 +7,10 @@ from dataclasses import replace
 from gleaner.bus.messages import Request
 from gleaner.settings import SchedulerSettings
 from services.scheduler.decide import decide
+from services.scheduler.events import Event, Heard, Said
 from services.scheduler.observe import observe
 from services.scheduler.requests import answer
-from services.scheduler.state import Event, Heard, Said, State
+from services.scheduler.state import State
 
 
 def step(state: State, event: Event, policy: SchedulerSettings) -> tuple[State, list[Said]]:

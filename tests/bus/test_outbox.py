@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gleaner.bus import outbox as module
@@ -161,6 +161,39 @@ def test_a_row_that_rotted_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> N
         ]
 
 
+def test_a_row_that_vanished_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with Outbox(path) as outbox:
+        for text in "abc":
+            outbox.append(an_event(text))
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM event WHERE sequence = 2")
+    database.close()
+
+    with Outbox(path) as outbox:
+        assert [(one.sequence, one.kind) for one in all_of(outbox)] == [
+            (1, "test"),
+            (2, "problem"),
+            (3, "test"),
+        ]
+
+
+def test_rows_that_make_no_sense_are_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with Outbox(path) as outbox:
+        for text in "abc":
+            outbox.append(an_event(text))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE event SET sequence = 1000000000 WHERE sequence = 3")
+    database.close()
+
+    with Outbox(path) as outbox:
+        assert len(outbox) == 0
+    assert "number 1000000000 after 2" in caplog.text
+
+
 def test_a_file_of_another_machine_is_kept_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,6 +251,7 @@ def test_a_folder_that_cannot_be_made_is_said_and_memory_goes_on(
     assert "memory only" in caplog.text
 
 
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["append", "forget", "reopen"]), max_size=30), st.randoms())
 def test_it_holds_what_a_list_would_hold(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str], random: object

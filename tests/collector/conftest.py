@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,14 @@ from tests.nvml_stand_in import StandIn, build
 def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for libnvidia-ml.so.1, built once."""
     return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that other users can enter; pytest's own are closed to them by each new run."""
+    with tempfile.TemporaryDirectory(prefix="gleaner-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from services.collector import nvml as adapter
 from services.collector.capture import CaptureSource, capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.interface import DriverProcess, Sweep
-from services.collector.nvml import NvmlSource
+from services.collector.nvml import OPENING, NvmlSource
 from services.collector.source import open_source
 from tests.nvml_stand_in import MIB, StandIn
 
@@ -35,6 +35,13 @@ def quick_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "BACKOFF_SECONDS", (0.1, 0.2))
 
 
+async def swept(source: NvmlSource) -> Sweep:
+    """Return the first sweep after the driver was opened."""
+    while (sweep := await source.sweep()).problem == OPENING:
+        pass
+    return sweep
+
+
 async def sweep_until(source: NvmlSource, problem: str | None, seconds: float = 10) -> Sweep:
     deadline = time.monotonic() + seconds
     while True:
@@ -46,7 +53,7 @@ async def sweep_until(source: NvmlSource, problem: str | None, seconds: float = 
 
 
 async def test_readings_come_in_the_units_of_their_names(source: NvmlSource) -> None:
-    sweep = await source.sweep()
+    sweep = await swept(source)
 
     reading = sweep.gpus[0].reading
     assert sweep.problem is None
@@ -72,6 +79,7 @@ async def test_readings_come_in_the_units_of_their_names(source: NvmlSource) -> 
 
 
 async def test_the_hardware_is_named(source: NvmlSource) -> None:
+    await swept(source)
     hardware = await source.hardware()
 
     assert hardware.driver_version == "570.1"
@@ -97,7 +105,7 @@ async def test_a_process_on_several_lists_is_one_process(source: NvmlSource, nvm
     ]
     nvml.write()
 
-    sweep = await source.sweep()
+    sweep = await swept(source)
 
     assert sweep.gpus[0].processes == (
         DriverProcess(pid=41, kinds=frozenset({"compute", "graphics"}), memory_used_bytes=100),
@@ -117,7 +125,7 @@ async def test_what_a_gpu_lacks_is_none_with_its_reason(source: NvmlSource, nvml
     }
     nvml.write()
 
-    reading = (await source.sweep()).gpus[0].reading
+    reading = (await swept(source)).gpus[0].reading
 
     assert (reading.fan_percent, reading.power_watts, reading.temperature_celsius) == (None,) * 3
     assert reading.energy_joules is None
@@ -135,11 +143,11 @@ async def test_a_reading_that_failed_once_is_back_with_the_next_sweep(
 ) -> None:
     nvml.gpus[0]["nvmlDeviceGetTemperature"] = "fail 999"
     nvml.write()
-    assert (await source.sweep()).gpus[0].reading.temperature_celsius is None
+    assert (await swept(source)).gpus[0].reading.temperature_celsius is None
     del nvml.gpus[0]["nvmlDeviceGetTemperature"]
     nvml.write()
 
-    reading = (await source.sweep()).gpus[0].reading
+    reading = (await swept(source)).gpus[0].reading
 
     assert reading.temperature_celsius == 31
     assert reading.problems == {}
@@ -151,15 +159,15 @@ async def test_an_old_driver_says_its_memory_in_the_first_version(
     nvml.gpus[0] |= {"nvmlDeviceGetMemoryInfo_v2": "fail 13", "memory_used_v1": 600 * MIB}
     nvml.write()
 
-    assert (await source.sweep()).gpus[0].reading.memory_used_bytes == 600 * MIB
+    assert (await swept(source)).gpus[0].reading.memory_used_bytes == 600 * MIB
 
 
 async def test_a_lost_gpu_does_not_hurt_the_other(source: NvmlSource, nvml: StandIn) -> None:
-    await source.sweep()
+    await swept(source)
     nvml.gpus[0]["nvmlDeviceGetUtilizationRates"] = "fail 15"
     nvml.write()
 
-    sweep = await source.sweep()
+    sweep = await swept(source)
 
     assert sweep.gpus[0].lost == "GPU is lost"
     assert sweep.gpus[0].processes is None
@@ -173,7 +181,7 @@ async def test_a_failed_process_list_means_that_nobody_knows(
     nvml.gpus[0]["nvmlDeviceGetComputeRunningProcesses_v3"] = "fail 999"
     nvml.write()
 
-    sweep = await source.sweep()
+    sweep = await swept(source)
 
     assert sweep.gpus[0].processes is None
     assert sweep.gpus[1].processes == ()
@@ -187,7 +195,7 @@ async def test_lists_that_are_not_supported_leave_the_device_files(
     nvml.write()
 
     for _ in range(2):
-        gpu = (await source.sweep()).gpus[0]
+        gpu = (await swept(source)).gpus[0]
         assert (gpu.processes, gpu.driver_asked) == ((), False)
 
 
@@ -195,7 +203,7 @@ async def test_lists_that_are_not_supported_leave_the_device_files(
 async def test_an_upgraded_driver_is_named_and_a_new_process_recovers(
     source: NvmlSource, nvml: StandIn
 ) -> None:
-    await source.sweep()
+    await swept(source)
     first = source.child_pid
     nvml.gpus[1]["nvmlDeviceGetUtilizationRates"] = "fail 18"
     nvml.system["nvmlInitWithFlags"] = "fail 18"
@@ -216,7 +224,7 @@ async def test_an_upgraded_driver_is_named_and_a_new_process_recovers(
 async def test_a_hung_driver_is_named_within_its_deadline_and_recovers(
     source: NvmlSource, nvml: StandIn
 ) -> None:
-    await source.sweep()
+    await swept(source)
     nvml.gpus[0]["nvmlDeviceGetTemperature"] = "hang"
     nvml.write()
     started = time.monotonic()
@@ -235,7 +243,7 @@ async def test_a_hung_driver_is_named_within_its_deadline_and_recovers(
 async def test_no_second_child_is_started_while_the_first_is_stuck(
     source: NvmlSource, nvml: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await source.sweep()
+    await swept(source)
     first = source.child_pid
     nvml.gpus[0]["nvmlDeviceGetTemperature"] = "hang"
     nvml.write()
@@ -256,11 +264,11 @@ async def test_no_second_child_is_started_while_the_first_is_stuck(
 
 
 async def test_a_killed_child_is_named_and_back_within_its_back_off(source: NvmlSource) -> None:
-    await source.sweep()
+    await swept(source)
     assert source.child_pid
     os.kill(source.child_pid, signal.SIGKILL)
     killed = time.monotonic()
-    await sweep_until(source, "the process that asks the driver was ended by SIGKILL")
+    await sweep_until(source, "the process that asks the driver was ended by signal 9")
 
     await sweep_until(source, None)
 
@@ -271,12 +279,12 @@ async def test_a_killed_child_is_named_and_back_within_its_back_off(source: Nvml
 async def test_a_gpu_that_a_new_child_no_longer_finds_is_lost(
     source: NvmlSource, nvml: StandIn
 ) -> None:
-    await source.sweep()
+    await swept(source)
     del nvml.gpus[1]
     nvml.write()
     assert source.child_pid
     os.kill(source.child_pid, signal.SIGKILL)
-    await sweep_until(source, "SIGKILL")
+    await sweep_until(source, "signal 9")
 
     sweep = await sweep_until(source, None)
 
@@ -293,7 +301,7 @@ async def test_a_gpu_that_cannot_be_opened_is_said_and_the_rest_works(
     nvml.gpus[0]["nvmlDeviceGetHandleByIndex_v2"] = "fail 15"
     nvml.write()
 
-    sweep = await source.sweep()
+    sweep = await swept(source)
 
     assert [gpu.gpu for gpu in sweep.gpus] == ["GPU-1"]
     assert (await source.hardware()).limitations == ("GPU 0 cannot be asked: GPU is lost",)
@@ -307,7 +315,7 @@ async def test_a_stranger_on_a_mig_parent_is_on_all_its_instances(
     nvml.processes = [(100, "compute", 7, 5), (0, "compute", 7, 5), (0, "compute", 8, 5)]
     nvml.write()
 
-    sweep = await source.sweep()
+    sweep = await swept(source)
     hardware = await source.hardware()
 
     assert [(gpu.gpu, gpu.index, gpu.parent, gpu.schedulable) for gpu in hardware.gpus] == [
@@ -321,7 +329,7 @@ async def test_a_stranger_on_a_mig_parent_is_on_all_its_instances(
 
 
 async def test_the_child_ends_with_its_input(source: NvmlSource) -> None:
-    await source.sweep()
+    await swept(source)
     child = source._child
     assert child
     assert child.stdin
@@ -332,7 +340,7 @@ async def test_the_child_ends_with_its_input(source: NvmlSource) -> None:
 
 async def test_the_child_is_small(source: NvmlSource) -> None:
     for _ in range(3):
-        await source.sweep()
+        await swept(source)
 
     status = Path(f"/proc/{source.child_pid}/status").read_text()
 
@@ -367,7 +375,7 @@ async def test_a_capture_plays_back_what_the_driver_said(nvml: StandIn, tmp_path
     nvml.write()
     path = tmp_path / "capture.jsonl"
 
-    assert await capture(path, 0.15, GpuSettings(check_seconds=0.05)) >= 2
+    assert await capture(path, 0.6, GpuSettings(check_seconds=0.05)) >= 2
     played = CaptureSource(path, Path("/dev"))
 
     assert "GPU-0" not in path.read_text()

@@ -24,11 +24,9 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> Path:
-    path = tmp_path / "nvidia0"
+def device(folder: Path) -> Path:
+    path = folder / "nvidia0"
     os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
     return path
 
 
@@ -147,15 +145,16 @@ async def test_a_pass_in_small_steps_is_complete_in_time(
 
 
 async def test_identity_names_user_program_and_script(
-    start: Start, tmp_path: Path, processes: ProcfsProcesses
+    start: Start, folder: Path, processes: ProcfsProcesses
 ) -> None:
-    script = tmp_path / "train.py"
+    script = folder / "train.py"
     script.write_text("import time; time.sleep(600)")
     child = start(sys.executable, script, "--key", "secret", user=NOBODY, env={
         "GLEANER_RUN_TOKEN": "token-1",
     })  # fmt: skip
     # The new program shows when exec is through.
     await until(lambda: "train.py" in getattr(processes.identify(child.pid), "command", ""))
+    await until(lambda: getattr(processes.identify(child.pid), "user", None) is not None)
 
     process = processes.identify(child.pid)
 
@@ -182,9 +181,9 @@ async def test_all_arguments_are_shown_only_on_request(start: Start) -> None:
 
 
 async def test_a_long_name_is_read_in_full(
-    start: Start, tmp_path: Path, processes: ProcfsProcesses
+    start: Start, folder: Path, processes: ProcfsProcesses
 ) -> None:
-    program = tmp_path / "nvidia-persistenced"
+    program = folder / "nvidia-persistenced"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     child = start(program, "600")
 
@@ -194,9 +193,9 @@ async def test_a_long_name_is_read_in_full(
 
 
 async def test_a_script_started_by_its_name_is_the_program(
-    start: Start, tmp_path: Path, processes: ProcfsProcesses
+    start: Start, folder: Path, processes: ProcfsProcesses
 ) -> None:
-    script = tmp_path / "nvitop"
+    script = folder / "nvitop"
     script.write_text(f"#!{sys.executable}\nimport time; time.sleep(600)\n")
     script.chmod(0o755)
     child = start(script, "-1")

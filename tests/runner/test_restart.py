@@ -66,7 +66,7 @@ async def agent(directory: Path, command: str, **options: Any) -> AsyncIterator[
     try:
         yield found
     finally:
-        await found.end(signal.SIGKILL)
+        await found.end(signal.SIGTERM)
 
 
 @pytest.fixture(params=[True, False], ids=["cgroup", "no cgroup"])
@@ -199,7 +199,8 @@ async def test_after_a_reboot_a_run_is_lost_and_no_process_of_that_number_is_tou
 
         assert is_alive(held["pid"])
     os.kill(held["supervisor_pid"], signal.SIGKILL)
-    os.kill(held["pid"], signal.SIGKILL)
+    await until(lambda: not is_alive(held["pid"]))
+    os.rmdir(spec["cgroup"])
 
 
 async def test_a_run_whose_entry_was_changed_meanwhile_is_ended(tmp_path: Path) -> None:

@@ -32,20 +32,19 @@ from gleaner.bus.messages import (
     SchedulerState,
 )
 from gleaner.settings import SchedulerSettings
-from services.scheduler.memory import Memory, memory_of, remembered
-from services.scheduler.state import (
+from services.scheduler.events import (
     Connected,
     Disconnected,
     Event,
     Heard,
     HeardRival,
     HeardWish,
-    Node,
     Said,
-    State,
     Superseded,
     Tick,
 )
+from services.scheduler.memory import Memory, memory_of, remembered
+from services.scheduler.state import Node, State
 from services.scheduler.step import step
 from tests.builders import NOW
 

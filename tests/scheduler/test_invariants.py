@@ -18,7 +18,7 @@ from gleaner.bus.messages import (
     RunState,
 )
 from services.scheduler.decide import decide
-from services.scheduler.state import Event
+from services.scheduler.events import Event
 from tests.scheduler.story import World, entry
 
 GPUS = 3

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gleaner.bus.messages import GpuCondition, GpuInventory, RunState
+from datetime import timedelta
+
+from gleaner.bus.messages import GpuCondition, GpuInventory, RequestKind, RunState
 from tests.scheduler.story import a_world, entry, gpu_name
 
+DRAIN = RequestKind.DRAIN
 FOLD = entry("fold", "each")
 MINE = entry("mine", "each")
 BURN = entry("burn", "all")
@@ -239,6 +242,58 @@ def test_a_grant_is_not_called_overdue_by_a_node_that_was_away() -> None:
     world.tick(15)
 
     assert world.run_ids != [first]
+
+
+def test_a_grant_that_has_not_begun_when_somebody_comes_is_withdrawn() -> None:
+    world = a_world(FOLD, obeying=False)
+
+    world.busy(0)
+    assert world.granted == []
+    world.idle(0)
+    world.tick(59)
+    assert world.granted == []
+    world.tick(1)
+
+    assert world.granted == [("fold", ("GPU-0",))]
+
+
+def test_a_grant_that_has_not_begun_is_withdrawn_even_if_who_came_is_gone_again() -> None:
+    world = a_world(FOLD, obeying=False)
+
+    world.idle(0, for_seconds=1)
+
+    assert world.granted == []
+
+
+def test_a_grant_that_has_not_begun_when_a_person_comes_or_a_drain_is_withdrawn() -> None:
+    for come in (lambda world: world.owner(), lambda world: world.request(DRAIN, node="n1")):
+        world = a_world(FOLD, obeying=False)
+        come(world)
+        assert world.granted == []
+
+
+def test_a_grant_is_not_withdrawn_because_the_node_cannot_be_heard() -> None:
+    world = a_world(FOLD, obeying=False)
+    world.beating = False
+
+    world.tick(600)
+
+    assert world.granted == [("fold", ("GPU-0",))]
+
+
+def test_a_beat_that_comes_late_withdraws_nothing() -> None:
+    world = a_world(FOLD, obeying=False, beating=False)
+    world.idle(0, for_seconds=60)
+    world.beating = True
+    world.tick(1)
+    assert world.granted
+
+    world.now += timedelta(seconds=1)
+    world.skew = -1
+    world.beat()
+    world.owner(active=False)
+
+    assert world.granted == [("fold", ("GPU-0",))]
 
 
 def test_a_run_that_is_still_leaving_keeps_its_gpu() -> None:

@@ -98,7 +98,7 @@ async def test_it_grants_answers_and_stops_on_a_signal(
     assert await asyncio.to_thread(scheduler.wait, 10) == 0
     assert scheduler.stderr
     said = scheduler.stderr.read()
-    assert "n1: GPU 0, run n1-1-1: fold is granted: idle for " in said
+    assert "n1: fold on GPU 0 is granted: idle for " in said
     assert (data / "health" / "scheduler").exists()
     assert (data / "keys" / "scheduler.key").stat().st_mode & 0o777 == 0o600
     beating.cancel()

@@ -10,8 +10,8 @@ from gleaner.bus.messages import (
     RunState,
     SchedulerState,
 )
+from services.scheduler.events import Connected, Forgotten, HeardWish
 from services.scheduler.memory import Memory
-from services.scheduler.state import Connected, Forgotten, HeardWish
 from tests.builders import NOW
 from tests.scheduler.story import World, a_world
 

@@ -1,0 +1,86 @@
+"""Collector and runner in one process, once or many times."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gleaner.bus.interface import Delivery
+from gleaner.bus.messages import Availability, GpuState, Inventory, RunnerState
+from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
+from services.node.service import nodes, serve
+from services.node.settings import Settings
+from tests.builders import until
+from tests.mosquitto import Mosquitto
+
+
+def settings(directory: Path, *, count: int, url: str = "mqtt://127.0.0.1:1") -> Settings:
+    return Settings(
+        bus=BusSettings(url=url),
+        node=NodeSettings(
+            id="sim",
+            data_directory=directory,
+            gpu=GpuSettings(source="simulated"),
+            simulated=SimulatedSettings(nodes=count, gpus=2),
+        ),
+    )
+
+
+def test_a_process_is_one_node_by_default(tmp_path: Path) -> None:
+    one = settings(tmp_path, count=1)
+
+    assert nodes(one) == [one]
+
+
+def test_simulated_nodes_have_ids_folders_and_accounts_of_their_own(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, count=2)
+    wanted = wanted.model_copy(update={"bus": BusSettings(user="sim.secret")})
+
+    found = nodes(wanted)
+
+    assert [one.node.id for one in found] == ["sim-1", "sim-2"]
+    assert [one.bus.user for one in found] == ["sim.secret-1", "sim.secret-2"]
+    assert found[1].node.data_directory == tmp_path / "simulated" / "sim-2"
+
+
+def test_a_real_node_is_never_multiplied(tmp_path: Path) -> None:
+    real = settings(tmp_path, count=5)
+    node = real.node.model_copy(update={"gpu": GpuSettings(source="nvml")})
+
+    assert len(nodes(real.model_copy(update={"node": node}))) == 1
+
+
+@pytest.mark.broker
+async def test_each_simulated_node_speaks_for_itself_and_says_farewell(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    mosquitto.forget()
+    heard: dict[tuple[str, str], object] = {}
+
+    def keep(delivery: Delivery) -> None:
+        level = delivery.levels.get("node") or delivery.levels["instance"]
+        heard[delivery.message_type.__name__, level] = delivery.message
+
+    reader = MqttBus(Connection(url=mosquitto.url), "test", "reader", announces=False)
+    for message_type in (Inventory, GpuState, RunnerState):
+        reader.subscribe(message_type, keep)
+    reader.subscribe(Availability, keep, service="node")
+    reading = asyncio.create_task(reader.run())
+    serving = asyncio.create_task(serve(settings(tmp_path, count=2, url=mosquitto.url)))
+    kinds = ("Inventory", "GpuState", "RunnerState", "Availability")
+    expected = {(kind, node) for kind in kinds for node in ("sim-1", "sim-2")}
+
+    await until(lambda: heard.keys() >= expected)
+    serving.cancel()
+    await asyncio.wait([serving])
+
+    def said(node: str) -> object:
+        last = heard["Availability", node]
+        return last.state if isinstance(last, Availability) else None
+
+    await until(lambda: said("sim-1") == said("sim-2") == "offline")
+    reading.cancel()
+    await asyncio.wait([reading])
