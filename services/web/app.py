@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
-from services.web.api import by_whom, make_api
+from services.web.api import Change, by_whom, make_api
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
@@ -105,19 +105,19 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
 
 
 async def _ask(questions: Questions, form: dict[str, str], by: str) -> GivenAnswer:
+    given = {key: value for key, value in form.items() if key in Change.model_fields and value}
     try:
-        kind = RequestKind(form.get("kind", ""))
-        duration = float(form["duration_seconds"]) if form.get("duration_seconds") else None
+        kind, wish = RequestKind(form.get("kind", "")), Change.model_validate(given)
     except ValueError:
         return GivenAnswer(ok=False, text="The form was not understood.")
     try:
         answer = await questions.request(
             kind,
             by=by,
-            node=form.get("node") or None,
-            entry=form.get("entry") or None,
-            reason=form.get("reason", "")[:500],
-            duration_seconds=duration,
+            node=wish.node,
+            entry=wish.entry,
+            reason=wish.reason,
+            duration_seconds=wish.duration_seconds,
         )
     except NoAnswer as error:
         return GivenAnswer(ok=False, text=str(error))
