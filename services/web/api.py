@@ -56,7 +56,11 @@ class Change(BaseModel):
     entry: NodeName | None = Field(None, description="One workload of the node.")
     reason: str = Field("", max_length=500, description="Shown to everybody.")
     duration_seconds: float | None = Field(
-        None, gt=0, le=366 * 86400, description="How long a pause lasts; null: until resumed."
+        None,
+        gt=0,
+        le=366 * 86400,
+        allow_inf_nan=False,
+        description="How long a pause lasts; null: until resumed.",
     )
     by: str | None = Field(None, max_length=100, description="Who asks, for people to read.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from urllib.parse import parse_qs, quote
 
@@ -16,7 +17,7 @@ from starlette.types import Scope
 
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
-from services.web.api import by_whom, make_api
+from services.web.api import Change, by_whom, make_api
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
@@ -38,11 +39,13 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
 
-    def page(request: Request, only: str | None = None) -> Response:
+    async def page(request: Request, only: str | None = None) -> Response:
         snapshot = live.snapshot()
         is_known = only is None or any(node.node == only for node in snapshot.nodes)
         peer = request.client.host if request.client else None
-        html = pages.render(
+        # In a thread: a thousand nodes take half a second, and the stream must not wait.
+        html = await asyncio.to_thread(
+            pages.render,
             snapshot,
             # Relative, so that any prefix of a proxy in front of us is right.
             root="./" if only is None else "../",
@@ -52,13 +55,13 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
             if is_known
             else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
         )
-        return HTMLResponse(html, 200 if is_known else 404, {"Cache-Control": "no-store"})
+        return HTMLResponse(html, 200 if is_known else 404)
 
     async def fleet(request: Request) -> Response:
-        return page(request)
+        return await page(request)
 
     async def node(request: Request) -> Response:
-        return page(request, request.path_params["node"])
+        return await page(request, request.path_params["node"])
 
     async def events(request: Request) -> Response:
         return EventSourceResponse(
@@ -83,7 +86,8 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return PlainTextResponse("the broker cannot be reached\n", 503)
 
     async def metrics(_: Request) -> Response:
-        return Response(render_metrics(live.snapshot()), media_type=CONTENT_TYPE)
+        text = await asyncio.to_thread(render_metrics, live.snapshot())
+        return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[
@@ -101,19 +105,19 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
 
 
 async def _ask(questions: Questions, form: dict[str, str], by: str) -> GivenAnswer:
+    given = {key: value for key, value in form.items() if key in Change.model_fields and value}
     try:
-        kind = RequestKind(form.get("kind", ""))
-        duration = float(form["duration_seconds"]) if form.get("duration_seconds") else None
+        kind, wish = RequestKind(form.get("kind", "")), Change.model_validate(given)
     except ValueError:
         return GivenAnswer(ok=False, text="The form was not understood.")
     try:
         answer = await questions.request(
             kind,
             by=by,
-            node=form.get("node") or None,
-            entry=form.get("entry") or None,
-            reason=form.get("reason", "")[:500],
-            duration_seconds=duration,
+            node=wish.node,
+            entry=wish.entry,
+            reason=wish.reason,
+            duration_seconds=wish.duration_seconds,
         )
     except NoAnswer as error:
         return GivenAnswer(ok=False, text=str(error))

@@ -18,6 +18,7 @@ from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
 from services.web.questions import Questions
+from services.web.recall import recall
 from services.web.security import Rules
 from services.web.settings import Settings
 
@@ -31,13 +32,15 @@ async def serve(settings: Settings) -> None:
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
     live = Live(bus, settings.web.display_names)
-    app = make_app(live, Questions(bus), rules)
+    questions = Questions(bus)
+    app = make_app(live, questions, rules)
     with listen(settings.web) as listener:
         logger.info("the page is at %s", address_of(listener))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(bus.run(), name="bus")
             tasks.create_task(keep_healthy(settings.node.data_directory, "web", bus), name="health")
             tasks.create_task(live.run(), name="live")
+            tasks.create_task(recall(live, questions), name="recall")
             tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 

@@ -17,7 +17,8 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with Site() as site, sync_playwright() as playwright:
         browser = start(playwright)
-        time.sleep(11)  # until draco is stale
+        site.draco_is_silent = True
+        time.sleep(11)  # until it is stale
         for name, width, scheme, script in (
             ("wide", 1400, "light", True),
             ("dark", 1400, "dark", True),
@@ -47,6 +48,14 @@ def main(folder: Path) -> None:
                     clip={"x": 0, "y": top, "width": width, "height": min(1000, height - top)},
                 )
             context.close()
+        page = browser.new_page(viewport={"width": 1100, "height": 700})
+        page.goto(f"{site.url}node/atlas")
+        page.wait_for_selector("main[data-live]")
+        page.locator("#node-atlas").get_by_text("Pause…").click()
+        page.screenshot(path=folder / "form.png")
+        site.stop()
+        page.wait_for_selector("#link[data-link=lost]")
+        page.screenshot(path=folder / "lost.png")
         browser.close()
 
 

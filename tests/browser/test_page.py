@@ -78,6 +78,7 @@ def test_pausing_the_fleet_by_keyboard_only(open_page: Open, site: Site) -> None
     assert outline == "solid"
 
     page.keyboard.press("Enter")
+    expect(page.locator("input[name=reason]:focus")).to_have_count(1)
     page.keyboard.type("new fans")
     page.keyboard.press("Enter")
 
@@ -197,10 +198,12 @@ def test_a_page_that_is_cut_off_says_so_and_comes_back(open_page: Open, site: Si
 
     site.stop()
     expect(page.locator("#link")).to_contain_text("not live: as of", timeout=8000)
+    expect(page.locator("#lost")).to_contain_text("may no longer be true")
     assert "not-live" in (page.locator("body").get_attribute("class") or "")
     with Site(f"127.0.0.1:{address}"):
         expect(page.locator("#link")).to_contain_text("live · ", timeout=15000)
         expect(page.locator("body.not-live")).to_have_count(0)
+        expect(page.locator("#lost")).to_be_hidden()
     complaints: list[str] = open_page.complaints  # type: ignore[attr-defined]
     assert all("ERR_" in one for one in complaints)
     complaints.clear()
@@ -223,19 +226,19 @@ def test_many_pages_share_one_stream(open_page: Open, site: Site) -> None:
         other.goto(site.url)
         other.wait_for_selector("#link[data-link=live]")
 
-    assert len(site.live._watchers) == 1
+    assert site.live.watchers == 1
 
 
 def test_a_hidden_page_lets_go_of_the_stream(open_page: Open, site: Site) -> None:
     page = open_page()
-    assert len(site.live._watchers) == 1
+    assert site.live.watchers == 1
 
     page.goto("about:blank")
 
     end = time.monotonic() + 10
-    while site.live._watchers and time.monotonic() < end:
+    while site.live.watchers and time.monotonic() < end:
         page.wait_for_timeout(100)
-    assert not site.live._watchers
+    assert site.live.watchers == 0
 
 
 def test_a_node_has_a_live_page_of_its_own(open_page: Open, site: Site) -> None:

@@ -30,6 +30,7 @@ class Site:
         self.rules = rules or Rules(hosts=frozenset({"localhost"}))
         self.url = ""
         self.asked: list[Request] = []
+        self.draco_is_silent = False
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
@@ -100,10 +101,11 @@ class Site:
                 await asyncio.wait(tasks)
 
     async def _beats(self) -> None:
-        draco = datetime.now(UTC)
-        self._fleet.publish(Example(draco).beat("draco"))
         while True:
-            self._publish(Example(datetime.now(UTC)).beats())
+            example = Example(datetime.now(UTC))
+            self._publish(example.beats())
+            if not self.draco_is_silent:
+                self._fleet.publish(example.beat("draco"))
             await asyncio.sleep(1)
 
     def _publish(self, messages: Iterable[Message]) -> None:

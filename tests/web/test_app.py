@@ -197,7 +197,7 @@ async def test_the_form_works_without_script(busy: Web) -> None:
 
 
 async def test_a_form_that_makes_no_sense_is_said_so(busy: Web) -> None:
-    for data in ({"kind": "format"}, {"kind": "pause", "duration_seconds": "x"}, {}):
+    for data in ({"kind": "format"}, {"kind": "pause", "duration_seconds": "inf"}, {}):
         sent = await busy.client.post("/control", data=data)
         page = await busy.client.get(f"/{sent.headers['location'].removeprefix('./')}")
         assert "The form was not understood." in page.text

@@ -9,9 +9,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
-from services.web import live as stream
-from services.web.view import Snapshot, with_readings
+from gleaner.bus.messages import HistoryAnswer
+from services.web import live, stream
+from services.web.questions import Questions
+from services.web.recall import recall
+from services.web.show import with_readings
+from services.web.view import Snapshot
 from tests.web.conftest import Web
 
 
@@ -111,7 +116,7 @@ async def test_who_comes_back_gets_what_was_missed(busy: Web) -> None:
 
 
 async def test_who_comes_back_from_another_life_gets_a_snapshot(busy: Web) -> None:
-    for unknown in ("other-3", "nonsense", f"{busy.live._stream}-99999", ""):
+    for unknown in ("other-3", "nonsense", f"{busy.live._stream._life}-99999", ""):
         assert (await Reader(busy, unknown).next())[0] == "snapshot"
 
 
@@ -169,7 +174,7 @@ async def test_the_lost_broker_is_said(busy: Web) -> None:
 async def test_a_quiet_fleet_still_says_that_it_lives(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(live, "TICK_SECONDS", 0.005)
     reader = Reader(web)
     await reader.next()
     ticking = asyncio.create_task(web.live.run())
@@ -179,3 +184,31 @@ async def test_a_quiet_fleet_still_says_that_it_lives(
     assert (kind, delta["nodes"], delta["overview"]) == ("delta", [], None)
     ticking.cancel()
     await asyncio.wait([ticking])
+
+
+async def test_evictions_from_before_a_restart_are_recalled(web: Web) -> None:
+    left = web.example().evicted("atlas", "fold-1", "fold", 0, "alice is active at pts/3")
+    data = left.model_dump(mode="json", exclude={"node"})
+    rows: tuple[dict[str, JsonValue], ...] = (
+        {"node": "atlas", "kind": "run", "data": data},
+        {"node": "atlas", "kind": "run", "data": {"run": "half"}},
+        {"node": "atlas", "kind": "run"},
+    )
+    web.answer_queries(HistoryAnswer(client="web", id="", rows=rows))
+
+    await recall(web.live, Questions(web.bus))
+
+    (run,) = web.live.snapshot().overview.evictions
+    assert (run.run, run.cause) == ("fold-1", "alice is active at pts/3")
+
+
+async def test_who_recalls_asks_again_until_the_recorder_answers(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.web.recall.RETRY_SECONDS", 0.01)
+    recalling = asyncio.create_task(recall(web.live, Questions(web.bus, 0.01)))
+    await asyncio.sleep(0.05)
+
+    web.answer_queries(HistoryAnswer(client="web", id=""))
+
+    await asyncio.wait_for(recalling, 2)

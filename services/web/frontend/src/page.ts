@@ -12,6 +12,7 @@ import { age, clock } from "./texts";
 const { root = "./", controls = "off", worker = "", only } = document.body.dataset;
 const where: Where = { root, controls, only };
 const main = document.getElementById("main") as HTMLElement;
+const lost = document.getElementById("lost") as HTMLElement;
 const pill = document.getElementById("link") as HTMLElement;
 
 let fleet: Fleet | null = null;
@@ -61,7 +62,12 @@ function showLink(): void {
   if (link === "live") text.textContent = `live · ${age(seconds)}`;
   else if (!fleet) text.textContent = link === "lost" ? "cannot be reached" : "connecting…";
   else text.textContent = `not live: as of ${clock(fleet.at)} UTC, ${age(seconds)} ago`;
-  document.body.classList.toggle("not-live", link === "lost");
+  const isLost = link === "lost";
+  document.body.classList.toggle("not-live", isLost);
+  if (lost.hidden !== isLost) return;
+  lost.hidden = !isLost;
+  const what = fleet ? `What you see is from ${clock(fleet.at)} UTC` : "What you see is from when it loaded";
+  lost.textContent = `This page has lost Gleaner. ${what} and may no longer be true.`;
 }
 
 follow(new URL(`${root}events`, location.href).href, worker, {

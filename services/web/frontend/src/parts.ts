@@ -264,7 +264,7 @@ function facts(node: Node): Part {
     html`<div><dt>${name}</dt><dd>${value ?? "?"}</dd></div>`;
   const host = node.host_reading;
   return html`<dl class="facts">
-    ${fact("Source", node.source)}${fact("Driver", node.driver_version)}${fact("Leaves", node.reaction)}
+    ${fact("Source", node.source)}${fact("Driver", node.driver_version)}${fact("Reacts", node.reaction)}
     ${host
       ? html`${fact("CPU", whole(host.cpu_percent, "%"))}${fact("Memory", `${gibibytes(host.memory_used_bytes)} / ${gibibytes(host.memory_total_bytes)} GiB`)}`
       : nothing}

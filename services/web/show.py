@@ -1,0 +1,322 @@
+"""From what is known of the fleet to what is shown of it; pure.
+
+Nothing is shown as current unless somebody looks at the node right now: of a node that is stale,
+offline or unheard every GPU is `unknown`, without readings and holders, and `last` says in the
+past tense what was known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from gleaner import fleet as known
+from gleaner.bus.messages import GpuCondition, Holder, Run, SchedulerState
+from services.web.view import FreeModel, Gpu, Node, Overview, Readings, ShownRun
+
+REACTION = {
+    "fanotify": "within milliseconds (fanotify)",
+    "inotify": "within milliseconds, without knowing who (inotify)",
+    "check": "at the next check, about a second (polling only)",
+    "script": "as scripted",
+}
+"""How fast a node notices that somebody opens a GPU, by `Inventory.notices_opens_by`."""
+CLOCK_TOLERANCE_SECONDS = 2.0
+"""A clock that differs by less is taken for ours: the difference is mostly the network's."""
+
+
+def show_facts(
+    node: known.NodeView, now: datetime, scheduler: SchedulerState | None, names: Mapping[str, str]
+) -> Node:
+    """Return a node without its readings."""
+    inventory, people, runner = node.inventory, node.people, node.runner
+    presence = node.presence(now)
+    is_current = presence is known.Presence.ONLINE
+    ahead = _clock_ahead(node)
+    pauses = scheduler.pauses if scheduler else ()
+    drains = scheduler.drains if scheduler else ()
+    return Node(
+        node=node.node,
+        name=names.get(node.node, node.node),
+        host=inventory.host if inventory else None,
+        presence=presence,
+        presence_text=_PRESENCE_TEXT[presence],
+        heard_at=None if is_current else node.beat_received_at,
+        simulated=node.is_simulated,
+        source=inventory.source if inventory else None,
+        driver_version=inventory.driver_version if inventory else None,
+        driver_problem=inventory.driver_problem if inventory else None,
+        agent_version=inventory.agent_version if inventory else None,
+        notices_opens_by=inventory.notices_opens_by if inventory else None,
+        notices_people_by=inventory.notices_people_by if inventory else None,
+        reaction=REACTION[inventory.notices_opens_by] if inventory else None,
+        limitations=_limitations(node),
+        gpus=tuple(_show_gpu(node.node, gpu, is_current, ahead) for gpu in node.gpus(now)),
+        people_watched=people.watched if people else None,
+        people_active=people.active if people and is_current else None,
+        people_reason=people.reason if people and is_current else "not known now",
+        people=tuple(
+            person.model_copy(update={"since": person.since - ahead}) for person in people.people
+        )
+        if people and is_current
+        else (),
+        pause=next((p for p in pauses if p.node == node.node and p.entry is None), None),
+        local_pause=(runner.paused_reason or "the pause file is there")
+        if runner and runner.paused
+        else None,
+        drain=next((drain for drain in drains if drain.node == node.node), None),
+        lease=runner.lease if runner and is_current else None,
+        runs=tuple(
+            show_run(run, ahead, is_current=is_current)
+            for run in sorted(node.runs.values(), key=_newest_first)
+        ),
+        workloads=node.workloads(),
+        resumable=tuple(
+            workload.entry
+            for workload in node.workloads()
+            if any(blocker.code == "crashed" for blocker in workload.blockers)
+            or any(p.node == node.node and p.entry == workload.entry for p in pauses)
+        ),
+    )
+
+
+def show_readings(node: known.NodeView, now: datetime) -> Readings:
+    """Return a node's readings; None everywhere when they are not current."""
+    telemetry = node.current_telemetry(now)
+    rows = []
+    for gpu in node.gpus(now):
+        reading = gpu.reading
+        rows.append(
+            (
+                reading.utilization_percent,
+                reading.memory_used_bytes,
+                reading.temperature_celsius,
+                reading.power_watts,
+            )
+            if reading
+            else (None, None, None, None)
+        )
+    return Readings(
+        node=node.node,
+        readings_at=telemetry.at - _clock_ahead(node) if telemetry else None,
+        host_reading=telemetry.host if telemetry else None,
+        gpus=tuple(rows),
+    )
+
+
+def with_readings(node: Node, readings: Readings) -> Node:
+    """Return a node with its readings filled in."""
+    return node.model_copy(
+        update={
+            "readings_at": readings.readings_at,
+            "host_reading": readings.host_reading,
+            "gpus": tuple(
+                gpu.model_copy(
+                    update={
+                        "utilization_percent": utilization,
+                        "memory_used_bytes": memory,
+                        "temperature_celsius": temperature,
+                        "power_watts": power,
+                    }
+                )
+                for gpu, (utilization, memory, temperature, power) in zip(
+                    node.gpus, readings.gpus, strict=True
+                )
+            ),
+        }
+    )
+
+
+def show_run(run: Run, ahead: timedelta = timedelta(), *, is_current: bool = True) -> ShownRun:
+    """Return a run without what only the node needs (tokens, cgroups, supervisors)."""
+    return ShownRun(
+        current=is_current or run.state.is_final,
+        run=run.run,
+        node=run.node,
+        entry=run.entry,
+        gpus=run.gpus,
+        state=run.state,
+        reason=run.reason,
+        pid=run.pid,
+        user=run.user,
+        started_at=run.started_at - ahead if run.started_at else None,
+        exit_code=run.exit_code,
+        exit_signal=run.exit_signal,
+        cause=run.cause.text if run.cause else None,
+        killed=run.killed_at is not None,
+        stages=run.stages,
+        limits_not_set=run.limits_not_set,
+        simulated=run.simulated,
+        at=run.at - ahead,
+    )
+
+
+def show_overview(
+    nodes: Iterable[Node],
+    *,
+    connected: bool,
+    has_scheduler: bool,
+    scheduler: SchedulerState | None,
+    evictions: tuple[ShownRun, ...],
+    version: str,
+) -> Overview:
+    """Return the answer first: how many GPUs are free, and what else there is to know."""
+    nodes = tuple(nodes)
+    gpus = [gpu for node in nodes for gpu in node.gpus if gpu.schedulable]
+    states = Counter(gpu.state.value for gpu in gpus)
+    presences = Counter(node.presence for node in nodes)
+    free = states["idle"] + states["ours"]
+    return Overview(
+        headline=_headline(free, len(gpus), len(nodes)),
+        details=_details(states, presences, sum(len(n.gpus) for n in nodes if n.simulated)),
+        connected=connected,
+        gpus=len(gpus),
+        free=free,
+        states={state.value: states[state.value] for state in GpuCondition},
+        nodes=len(nodes),
+        nodes_online=presences[known.Presence.ONLINE],
+        scheduler_online=has_scheduler,
+        free_models=_free_models(nodes),
+        pauses=tuple(pause for pause in (scheduler.pauses if scheduler else ()) if not pause.node),
+        evictions=evictions,
+        version=version,
+    )
+
+
+_PRESENCE_TEXT = {
+    known.Presence.ONLINE: "online",
+    known.Presence.STALE: "stale: no sign of life for more than 10 s",
+    known.Presence.OFFLINE: "offline",
+    known.Presence.UNHEARD: "not heard yet",
+}
+
+
+def _show_gpu(node: str, gpu: known.GpuView, is_current: bool, ahead: timedelta) -> Gpu:
+    inventory, state, run = gpu.inventory, gpu.state, gpu.run
+    holders = state.holders if state and is_current else ()
+    return Gpu(
+        gpu=gpu.gpu,
+        node=node,
+        index=gpu.index,
+        name=inventory.name if inventory else None,
+        model=_model(inventory.name if inventory else None),
+        memory_total_bytes=inventory.memory_total_bytes if inventory else None,
+        power_limit_watts=inventory.power_limit_watts if inventory else None,
+        schedulable=inventory.schedulable if inventory else True,
+        state=gpu.condition,
+        since=state.since - ahead if state and is_current else None,
+        summary=_summary(gpu, holders),
+        reasons=state.reasons if state and is_current else (),
+        holders=tuple(
+            holder.model_copy(update={"started_at": holder.started_at - ahead})
+            if holder.started_at
+            else holder
+            for holder in holders
+        ),
+        entry=run.entry if run and is_current else None,
+        run=run.run if run and is_current else None,
+        blockers=gpu.blockers,
+        last=": ".join((state.state.value, *state.reasons[:1]))
+        if state and not is_current
+        else None,
+    )
+
+
+def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
+    match gpu.condition:
+        case GpuCondition.IDLE:
+            return "free"
+        case GpuCondition.OURS:
+            return gpu.run.entry if gpu.run else "a run of ours"
+        case GpuCondition.BUSY | GpuCondition.HELD:
+            counted = [one for one in holders if not (one.run or one.ignored)]
+            if counted:
+                first = counted[0]
+                who = first.user or (f"user {first.user_id}" if first.user_id else "somebody")
+                what = first.command or f"pid {first.pid}"
+                more = f" +{len(counted) - 1}" if len(counted) > 1 else ""
+                return f"{who} · {what}{more}"
+    reasons = gpu.state.reasons if gpu.state and gpu.state.state is gpu.condition else ()
+    return reasons[0] if reasons else "not known"
+
+
+def _model(name: str | None) -> str:
+    return name.removeprefix("NVIDIA ") if name else "unknown model"
+
+
+def _clock_ahead(node: known.NodeView) -> timedelta:
+    """Return by how much the node's clock is ahead of ours, in whole seconds."""
+    if node.beat is None or node.beat_received_at is None:
+        return timedelta()
+    seconds = (node.beat.at - node.beat_received_at).total_seconds()
+    return timedelta(seconds=round(seconds) if abs(seconds) > CLOCK_TOLERANCE_SECONDS else 0)
+
+
+def _limitations(node: known.NodeView) -> tuple[str, ...]:
+    found = list(node.inventory.limitations) if node.inventory else []
+    found += node.people.problems if node.people else ()
+    if node.runner:
+        found += node.runner.limitations
+        found += node.runner.refusals
+    for entry in node.catalogue.entries if node.catalogue else ():
+        found += [f"workload {entry.name}: {problem}" for problem in entry.problems]
+    return tuple(dict.fromkeys(found))
+
+
+def _newest_first(run: Run) -> tuple[bool, float]:
+    return run.state.is_final, -(run.started_at or run.at).timestamp()
+
+
+def _headline(free: int, gpus: int, nodes: int) -> str:
+    if not nodes:
+        return "No node has been heard yet"
+    return f"{free} of {_count(gpus, 'GPU')} free"
+
+
+def _details(
+    states: Mapping[str, int], presences: Mapping[known.Presence, int], simulated: int
+) -> tuple[str, ...]:
+    found = [f"{states['ours']} of them at work"] if states["ours"] else []
+    found += [
+        f"{states[state]} {state}"
+        for state in ("busy", "held", "dirty", "lost", "unknown")
+        if states[state]
+    ]
+    found += [
+        f"{_count(presences[presence], 'node')} {text}"
+        for presence, text in (
+            (known.Presence.STALE, "stale"),
+            (known.Presence.OFFLINE, "offline"),
+            (known.Presence.UNHEARD, "not heard yet"),
+        )
+        if presences[presence]
+    ]
+    if simulated:
+        found.append(f"{_count(simulated, 'GPU')} simulated")
+    return tuple(found)
+
+
+def _free_models(nodes: tuple[Node, ...]) -> tuple[FreeModel, ...]:
+    totals: Counter[str] = Counter()
+    places: dict[str, Counter[str]] = {}
+    for node in nodes:
+        for gpu in node.gpus:
+            if not gpu.schedulable:
+                continue
+            totals[gpu.model] += 1
+            if gpu.state in (GpuCondition.IDLE, GpuCondition.OURS):
+                places.setdefault(gpu.model, Counter())[node.name] += 1
+    return tuple(
+        FreeModel(
+            model=model,
+            free=found.total(),
+            total=totals[model],
+            nodes=tuple(name for name, _ in found.most_common()),
+        )
+        for model, found in sorted(places.items(), key=lambda item: (-item[1].total(), item[0]))
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
