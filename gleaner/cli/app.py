@@ -256,6 +256,8 @@ def capture(
         sweeps = _wait_for(record(file, seconds, _load(config).node.gpu))
     except OSError as error:
         raise Failed(f"{file}: {error.strerror}") from error
+    if not sweeps:
+        raise Failed(f"{file}: the driver gave no answer; `gleaner doctor` may know why")
     print(f"{file}: {sweeps} sweeps in {seconds:g} s")
 
 

@@ -121,10 +121,11 @@ def password_line(user: str, password: str, salt: bytes) -> str:
     return f"{user}:$7${_ITERATIONS}${encoded[0]}${encoded[1]}"
 
 
-def load_or_make_identities(directory: Path, names: Iterable[str]) -> dict[str, Identity]:
-    """Return the accounts by name; those that are new are made and kept.
+def make_identities(directory: Path, names: Iterable[str]) -> dict[str, Identity]:
+    """Return the accounts by name, with new passwords.
 
-    They stay the same: the recorder's session at the broker belongs to its name.
+    The names stay the same, because the recorder's session at the broker belongs to its name.
+    Passwords do not: while our broker is down, somebody else may listen where it was.
     """
     folder = directory / "accounts"
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,19 +143,14 @@ def load_or_make_identities(directory: Path, names: Iterable[str]) -> dict[str, 
     return identities
 
 
-def operator_identity(directory: Path) -> Identity:
-    """Return the account of the command line: who may read its password may pause and drain."""
+def make_operator(directory: Path) -> Identity:
+    """Make the account of the command line: who may read its password may pause and drain."""
     return _identity(OPERATOR, directory / "operator.password")
 
 
 def _identity(user: str, password_file: Path) -> Identity:
-    try:
-        password = password_file.read_text().strip()
-    except FileNotFoundError:
-        password = ""
-    if not password:
-        password = secrets.token_urlsafe(32)
-        write_atomically(password_file, password + "\n")
+    password = secrets.token_urlsafe(32)
+    write_atomically(password_file, password + "\n")
     return Identity(user=user, password=password, password_file=password_file)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, is_answered
@@ -35,7 +36,11 @@ def where(settings: Settings) -> Connection:
         endpoint = find_endpoint(settings.node.data_directory)
         if endpoint is not None and is_answered(Address(*endpoint.address)):
             return endpoint
-    return connection(settings.bus)
+    configured = connection(settings.bus)
+    if "client_id" in settings.bus.model_fields_set:
+        return configured
+    # `gleaner status` must not throw off the service whose configuration it reads.
+    return replace(configured, client_id="own")
 
 
 @contextlib.asynccontextmanager

@@ -52,15 +52,18 @@ async def say_found(reader: Connection, node_ids: tuple[str, ...]) -> None:
         bus.subscribe(RunnerState, node.take, node=name)
     running = asyncio.create_task(bus.run(), name="bus")
     try:
-        for node in nodes.values():
-            inventory = await node.inventory
-            runner = None
-            with contextlib.suppress(TimeoutError):
-                runner = await asyncio.wait_for(node.runner, RUNNER_SECONDS)
-            tell(describe(inventory, runner))
+        await asyncio.gather(*(_say(node) for node in nodes.values()))
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def _say(node: _Node) -> None:
+    inventory = await node.inventory
+    runner = None
+    with contextlib.suppress(TimeoutError):
+        runner = await asyncio.wait_for(node.runner, RUNNER_SECONDS)
+    tell(describe(inventory, runner))
 
 
 def describe(inventory: Inventory, runner: RunnerState | None) -> str:

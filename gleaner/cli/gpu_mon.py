@@ -99,6 +99,7 @@ def _lines(found: GpuMon) -> Iterator[str]:
     yield "#   check runs each second as the backstop (node.gpu.check_seconds)."
     yield "# - A program on a GPU counts by its whole name (as the kernel shortens it), so `n` is"
     yield "#   not ignored because `nvidia-smi` is."
+    yield "# - Something starts where a GPU was idle for a minute (scheduler.gpu_idle_seconds)."
     yield "# - Programs are asked to end (TERM) and killed after grace_seconds, with all their"
     yield "#   children; one that ends by itself is started again ever more slowly."
     yield "# - GPUs are numbered as nvidia-smi shows them; gpu_mon took the number of the device."
@@ -116,10 +117,6 @@ def _lines(found: GpuMon) -> Iterator[str]:
         yield f"idle_seconds = {found.idle_seconds}"
     elif found.idle_seconds == 0:
         yield "# idle_seconds was 0, by which nobody ever counted as active: so nobody is watched."
-    yield ""
-    yield "[scheduler]"
-    yield "# gpu_mon started programs at once; a longer wait is kinder to people between two runs."
-    yield "gpu_idle_seconds = 0"
     for process in found.processes:
         yield from _workload(process)
 

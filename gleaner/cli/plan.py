@@ -122,9 +122,9 @@ def service(
 ) -> Program:
     """Return how a service is started; `without` names variables of ours it must not see."""
     inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not any(name.startswith(prefix) for prefix in without)
+        variable: value
+        for variable, value in os.environ.items()
+        if not variable.startswith(without)
     }
     # A service finds the program that runs it: no PATH, no other Python.
     command = [sys.executable, "-m", f"services.{module}"]

@@ -141,8 +141,8 @@ def _own_bus(settings: Settings, nodes: list[Node], public: Address) -> Bus:
     directory = settings.node.data_directory / "broker"
     directory.mkdir(parents=True, exist_ok=True)
     names = [node.id for node in nodes] + list(plan.SERVICES)
-    identities = broker.load_or_make_identities(directory, names)
-    operator = broker.operator_identity(directory)
+    identities = broker.make_identities(directory, names)
+    operator = broker.make_operator(directory)
     services = Address("127.0.0.1", broker.free_port())
     broker.write_files(
         directory,

@@ -33,8 +33,8 @@ async def up(settings: Settings, config: Path | None) -> int:
     # The services say it when the broker is lost, each for itself.
     logging.getLogger("gleaner.bus").setLevel(logging.ERROR)
     with _alone(settings.node.data_directory):
-        system = prepare(settings, config)
         try:
+            system = prepare(settings, config)
             return await _run(system, stopping, hurry)
         finally:
             remove_endpoint(settings.node.data_directory)

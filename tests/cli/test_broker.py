@@ -63,8 +63,8 @@ class Broker:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         names = [node.id for node in NODES] + list(plan.SERVICES)
-        self.identities = broker.load_or_make_identities(directory, names)
-        self.operator = broker.operator_identity(directory)
+        self.identities = broker.make_identities(directory, names)
+        self.operator = broker.make_operator(directory)
         self.public = Address("127.0.0.1", broker.free_port())
         self.services = Address("127.0.0.1", broker.free_port())
         broker.write_files(
@@ -269,9 +269,11 @@ def test_files_with_secrets_are_for_their_readers_only(running: Broker) -> None:
     assert (running.directory / "accounts").stat().st_mode & 0o777 == 0o700
 
 
-def test_accounts_stay_the_same(tmp_path: Path) -> None:
-    first = broker.load_or_make_identities(tmp_path, ["n1", "web"])
+def test_accounts_keep_their_names_and_get_new_passwords(tmp_path: Path) -> None:
+    first = broker.make_identities(tmp_path, ["n1", "web"])
+    second = broker.make_identities(tmp_path, ["web", "n1"])
 
-    assert broker.load_or_make_identities(tmp_path, ["web", "n1"]) == first
+    assert second["n1"].user == first["n1"].user
     assert first["n1"].user.startswith("n1.")
-    assert len(first["n1"].password) >= 32
+    assert second["n1"].password != first["n1"].password
+    assert second["n1"].password_file.read_text().strip() == second["n1"].password
