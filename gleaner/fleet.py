@@ -92,7 +92,7 @@ class GpuView:
     inventory: GpuInventory | None
     state: GpuState | None
     reading: GpuReading | None
-    """None as well when the readings are stale."""
+    """None as well when the readings are stale, or older than the state."""
     condition: GpuCondition
     """What may be shown as current: `unknown` unless the node is online."""
     run: Run | None
@@ -171,13 +171,16 @@ class NodeView:
         for gpu in dict.fromkeys([*inventories, *self.states]):
             inventory, state = inventories.get(gpu), self.states.get(gpu)
             known = inventory or state
+            reading = readings.get(gpu)
+            if telemetry and state and telemetry.at < state.since:
+                reading = None  # what was read while somebody else had it
             views.append(
                 GpuView(
                     gpu=gpu,
                     index=known.index if known else None,
                     inventory=inventory,
                     state=state,
-                    reading=readings.get(gpu),
+                    reading=reading,
                     condition=state.state if state and is_online else GpuCondition.UNKNOWN,
                     run=holding.get(gpu),
                     blockers=reasons.get(gpu),

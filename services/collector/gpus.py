@@ -295,6 +295,7 @@ class GpuWatch:
         )
         self._bus.publish(watched.state)
         if not same:
+            self._reports.state_changed()
             data = watched.state.model_dump(mode="json", exclude={"node"})
             self._bus.record(EventKind.GPU, data | {"before": before and before.state.value})
 

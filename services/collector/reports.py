@@ -118,6 +118,10 @@ class Reports:
             text = problem or "the driver answers again"
             self._bus.record(EventKind.PROBLEM, {"what": "driver", "text": text})
 
+    def state_changed(self) -> None:
+        """Publish telemetry with the next check: readings of before would be taken for current."""
+        self._telemetry_at = min(self._telemetry_at, time.monotonic())
+
     async def readings(self, seen: list[Seen]) -> None:
         """Publish telemetry and keep samples when they are due."""
         now = time.monotonic()

@@ -179,6 +179,8 @@ def _exit(life: Life) -> str:
 def _memory(life: Life) -> list[str]:
     if life.exited_ns is None or life.cleared_ns is not None or life.problem is not None:
         return []
+    if life.cause is not None and life.cause.kind is CauseKind.SHUTDOWN:
+        return []  # nobody stayed to look
     return ["memory not given back, as far as anybody saw"]
 
 

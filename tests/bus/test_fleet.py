@@ -36,8 +36,9 @@ def cleared(message: Message) -> Delivery:
     )
 
 
-def a_state(state: GpuCondition = GpuCondition.IDLE) -> GpuState:
-    return GpuState(node="n1", gpu="GPU-1", index=0, state=state, since=NOW, at=NOW)
+def a_state(state: GpuCondition = GpuCondition.IDLE, age: float = 0) -> GpuState:
+    since = NOW - at(age)
+    return GpuState(node="n1", gpu="GPU-1", index=0, state=state, since=since, at=since)
 
 
 def a_beat(behind: float = 0) -> Beat:
@@ -116,8 +117,18 @@ def test_a_runner_that_left_does_not_make_its_collector_offline() -> None:
 
 
 def test_readings_older_than_three_intervals_are_not_current() -> None:
-    assert fleet_with(a_state(), a_beat(), telemetry(30)).nodes["n1"].gpus(NOW)[0].reading
-    assert not fleet_with(a_state(), a_beat(), telemetry(31)).nodes["n1"].gpus(NOW)[0].reading
+    def reading(age: float) -> object:
+        fleet = fleet_with(a_state(age=60), a_beat(), telemetry(age))
+        return fleet.nodes["n1"].gpus(NOW)[0].reading
+
+    assert reading(30)
+    assert not reading(31)
+
+
+def test_readings_of_before_a_change_are_not_those_of_whoever_came() -> None:
+    fleet = fleet_with(a_state(age=5), a_beat(), telemetry(6))
+
+    assert fleet.nodes["n1"].gpus(NOW)[0].reading is None
 
 
 def test_age_is_counted_in_the_clock_of_the_node() -> None:
