@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.mosquitto import Mosquitto
+from tests.nvml_stand_in import build
 
 # Time is no property of a value: on a machine under load the first example is often late.
 settings.register_profile("gleaner", deadline=None)
@@ -29,3 +30,9 @@ def common_path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gleaner-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libnvidia-ml.so.1, built once."""
+    return build(tmp_path_factory.mktemp("nvml"))

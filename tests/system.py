@@ -61,11 +61,17 @@ for line in sys.stdin:
 """
 
 
-def make_devices(directory: Path, count: int) -> list[Path]:
+NOBODYS_NUMBERS = tuple((195, 100 + number) for number in range(100))
+"""NVIDIA's, without a driver behind them: nobody can open these, so nobody holds them."""
+
+
+def make_devices(
+    directory: Path, count: int, numbers_from: tuple[tuple[int, int], ...] = DEVICE_NUMBERS
+) -> list[Path]:
     """Make `nvidia0`… that everybody may open."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for index, numbers in enumerate(DEVICE_NUMBERS[:count]):
+    for index, numbers in enumerate(numbers_from[:count]):
         path = directory / f"nvidia{index}"
         os.mknod(path, 0o20666, os.makedev(*numbers))
         path.chmod(0o666)
@@ -129,12 +135,19 @@ class System:
         more: str = "",
         up: bool = False,
         stand_in: StandIn | None = None,
+        device_numbers: tuple[tuple[int, int], ...] = DEVICE_NUMBERS,
+        device_directory: Path | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
+        """Store and write the configuration; `device_directory`: there are real GPUs."""
         self.directory = directory
         self.up = up
         self.stand_in = stand_in
         directory.chmod(0o755)
-        self.devices = make_devices(directory / "dev", gpus)
+        self.environment = (stand_in.environment() if stand_in else {}) | (environment or {})
+        self.devices = (
+            [] if device_directory else make_devices(directory / "dev", gpus, device_numbers)
+        )
         self.told = directory / "told"
         self.told.touch()
         self.told.chmod(0o666)
@@ -153,8 +166,8 @@ data_directory = "{directory}/data"
 scheduler_keys = ["{key.public}"]
 {node}
 [node.gpu]
-source = "{"device-files" if stand_in is None else "nvml"}"
-device_directory = "{directory}/dev"
+source = "{"nvml" if stand_in or device_directory else "device-files"}"
+device_directory = "{device_directory or directory / "dev"}"
 {gpu}
 [node.people]
 {people}
@@ -208,9 +221,7 @@ grace_seconds = 5
         what = ["gleaner.cli", "up"] if name == "up" else [f"services.{name}"]
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", *what, "--config", str(self.configuration)],
-            env=os.environ
-            | {"PYTHONPATH": str(ROOT)}
-            | (self.stand_in.environment() if self.stand_in else {}),
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | self.environment,
             cwd=self.directory,
         )
 

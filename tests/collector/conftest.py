@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nvml_stand_in import StandIn, build
-
-
-@pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in for libnvidia-ml.so.1, built once."""
-    return build(tmp_path_factory.mktemp("nvml"))
+from tests.nvml_stand_in import StandIn
 
 
 @pytest.fixture

@@ -17,11 +17,19 @@ from pathlib import Path
 import pytest
 
 from tests.mosquitto import free_port
+from tests.nvml_stand_in import StandIn
 from tests.system import Stranger, System, environment_of, processes_with
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-SERVICES = ("mosquitto", "services.node", "services.scheduler", "services.recorder", "services.web")
+SERVICES = (
+    "mosquitto",
+    "services.node",
+    "services.scheduler",
+    "services.recorder",
+    "services.web",
+    "nvml_child.py",
+)
 RUN_PARTS = ("supervisor.py", "workload.py")
 
 
@@ -59,11 +67,12 @@ class Watch:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[tuple[System, Watch]]:
+async def running(directory: Path, library: Path) -> AsyncIterator[tuple[System, Watch]]:
     """Start `gleaner up`, wait for a run on both GPUs, watch; at the end nothing may be left."""
     system = System(
         directory,
         up=True,
+        stand_in=driver(directory, library),
         scheduler="gpu_idle_seconds = 1\nbackoff_seconds = 0.5",
         more=f'[web]\nlisten = "127.0.0.1:{free_port()}"',
     )
@@ -75,8 +84,25 @@ async def running(directory: Path) -> AsyncIterator[tuple[System, Watch]]:
         looking.cancel()
         system.processes["up"].send_signal(signal.SIGINT)
         await system.until(lambda: system.processes["up"].poll() is not None, 40)
-    assert processes_with(str(directory)) == {}
+    assert left_of(directory) == {}
     assert watch.doubled == []
+
+
+def driver(directory: Path, library: Path) -> StandIn:
+    """Return a driver with two idle GPUs."""
+    stand_in = StandIn(library=library, file=directory / "nvml")
+    stand_in.write()
+    return stand_in
+
+
+def left_of(directory: Path) -> dict[int, str]:
+    """Return what is left of a system; who asks the driver does not name it, but can be told."""
+    children = {
+        pid: line
+        for pid, line in processes_with("nvml_child.py").items()
+        if environment_of(pid).get("NVML_STAND_IN", "").startswith(str(directory))
+    }
+    return processes_with(str(directory)) | children
 
 
 def find(system: System, name: str) -> int:
@@ -109,9 +135,9 @@ def descends(pid: int, ancestor: int, name: str) -> bool:
 
 @pytest.mark.parametrize("name", [*SERVICES, *RUN_PARTS])
 async def test_whatever_dies_the_stranger_gets_the_gpu(
-    common_path: Path, stranger: Stranger, name: str
+    common_path: Path, nvml_library: Path, stranger: Stranger, name: str
 ) -> None:
-    async with running(common_path) as (system, watch):
+    async with running(common_path, nvml_library) as (system, watch):
         gpu = system.gpu(0)
         assert gpu
         victim = find(system, name)
@@ -138,12 +164,19 @@ def find_other(system: System, name: str, victim: int) -> bool:
         return False
 
 
-async def test_without_gleaner_up_nothing_is_left_after_35_s(common_path: Path) -> None:
-    system = System(common_path, up=True, more=f'[web]\nlisten = "127.0.0.1:{free_port()}"')
+async def test_without_gleaner_up_nothing_is_left_after_35_s(
+    common_path: Path, nvml_library: Path
+) -> None:
+    system = System(
+        common_path,
+        up=True,
+        stand_in=driver(common_path, nvml_library),
+        more=f'[web]\nlisten = "127.0.0.1:{free_port()}"',
+    )
     async with system:
         await system.until(lambda: len(system.runs()) == 2, 40)
 
         system.processes["up"].kill()
         system.processes["up"].wait()
 
-        await system.until(lambda: processes_with(str(common_path)) == {}, 35)
+        await system.until(lambda: left_of(common_path) == {}, 35)
