@@ -37,7 +37,7 @@ docs: .make/dev  ## Write anew what is generated from the contract and the setti
 	$(PYTHON) -m gleaner.cli.documents
 
 test-gpu: setup-test  ## The tests that need an NVIDIA GPU
-	$(PYTHON) -m pytest -q -m gpu
+	$(PYTHON) -m pytest -q -s -m gpu
 
 bench-reaction: setup-test  ## From a stranger's open() to SIGTERM, hundreds of times
 	$(PYTHON) -m benchmarks.reaction $(ARGUMENTS)

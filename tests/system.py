@@ -19,7 +19,16 @@ from typing import Self, TypeVar
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Message
-from gleaner.bus.messages import Availability, Blockers, GpuState, Inventory, People, Run
+from gleaner.bus.messages import (
+    Availability,
+    Blockers,
+    GpuReading,
+    GpuState,
+    Inventory,
+    People,
+    Run,
+    Telemetry,
+)
 from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.bus.signature import load_or_make_key
 from tests.builders import until
@@ -199,7 +208,7 @@ grace_seconds = 5
     async def __aenter__(self) -> Self:
         if not self.up:
             self.broker.start()
-        for kind in (GpuState, Inventory, People, Run, Blockers, Availability):
+        for kind in (GpuState, Inventory, People, Run, Blockers, Availability, Telemetry):
             self.bus.subscribe(kind, self._take)
         self._task = asyncio.create_task(self.bus.run())
         for name in self.names:
@@ -245,6 +254,15 @@ grace_seconds = 5
     def facts(self, kind: type[M]) -> list[M]:
         """Return the retained facts of a kind as they stand."""
         return [message for message in self.last.values() if isinstance(message, kind)]
+
+    def said(self, kind: type[M]) -> list[M]:
+        """Return everything of a kind that was ever heard."""
+        return [message for message in self.heard if isinstance(message, kind)]
+
+    def reading(self, index: int) -> GpuReading | None:
+        """Return the last readings of one GPU."""
+        found = (gpu for fact in self.facts(Telemetry) for gpu in fact.gpus if gpu.index == index)
+        return next(found, None)
 
     def runs(self) -> list[Run]:
         """Return the runs that are running, as far as their workloads are ready for TERM."""
