@@ -334,13 +334,17 @@ class GpuWatch:
             self._search_later(notice)
         if now < self._rescan_at or all(_is_taken(gpu) for gpu in self._at(notice.path)):
             return
-        self._processes.scan(WHOLE_PASS_SECONDS)
+        at = self._at(notice.path)
+
+        def is_enough(pid: int, held: frozenset[str]) -> bool:
+            if self._at_least_one_held(notice.path, held):
+                self._look(notice, pid, len(RETRY_SECONDS))
+            return all(map(_is_taken, at))
+
+        # The newest processes come first, and the search ends with the first stranger.
+        self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
         took = time.monotonic() - now
         self._rescan_at = now + took * (1 + RESCAN_SHARE)
-        for gpu, pids in self._processes.holders().items():
-            if self._devices.get(gpu) == notice.path:
-                for pid in pids:
-                    self._look(notice, pid, len(RETRY_SECONDS))
         if again:
             # We may have come before the descriptor.
             self._search_later(notice)

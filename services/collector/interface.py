@@ -119,8 +119,13 @@ class Processes(Protocol):
         """
         ...
 
-    def scan(self, budget_seconds: float) -> None:
-        """Go on with the pass over all processes for this long; a pass is complete in 10 s."""
+    def scan(
+        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
+    ) -> None:
+        """Go on with the pass over all processes for this long; a pass is complete in 10 s.
+
+        `is_enough` hears of each holder (its pid and GPUs) as it is seen, and may end the search.
+        """
         ...
 
 

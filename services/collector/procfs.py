@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,7 +133,9 @@ class ProcfsProcesses:
                 found.setdefault(gpu, set()).add(pid)
         return {gpu: frozenset(pids) for gpu, pids in found.items()}
 
-    def scan(self, budget_seconds: float) -> None:
+    def scan(
+        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
+    ) -> None:
         """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry.
 
         The first one after `watch` is whole, whatever the budget: who came before us must be known
@@ -154,10 +156,15 @@ class ProcfsProcesses:
         until = now + (math.inf if self._is_new else budget_seconds)
         work = self._pass
         while not work.is_done and now < until and (hurry or not work.is_ahead(now)):
-            self.holds(work.pids[work.next])
+            pid = work.pids[work.next]
+            held = self.holds(pid)
             work.next += 1
             now = time.monotonic()
-        self._is_new = False
+            if held and is_enough and is_enough(pid, held):
+                # Whoever is in a hurry next begins with the newcomers again.
+                work.hurried = False
+                break
+        self._is_new = self._is_new and not work.is_done
 
     def _still(self, pid: int, held: dict[str, str]) -> bool:
         """Return whether the very descriptors that were seen are still those devices.

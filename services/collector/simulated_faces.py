@@ -149,7 +149,9 @@ class SimulatedProcesses:
             for gpu in self._world.gpus
         }
 
-    def scan(self, budget_seconds: float) -> None:
+    def scan(
+        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
+    ) -> None:
         """See `Processes.scan`; everything is known here."""
 
 

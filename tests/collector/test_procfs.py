@@ -121,6 +121,25 @@ async def test_the_first_pass_is_whole_whatever_it_may_cost(
     assert pid in processes.holders()["GPU-0"]
 
 
+async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_enough(
+    processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
+) -> None:
+    older, newer = hold(device), hold(device)
+    processes.scan(HURRY_SECONDS)
+    heard: list[int] = []
+
+    def hear(pid: int, held: frozenset[str]) -> bool:
+        assert held == {"GPU-0"}
+        heard.append(pid)
+        return pid == newer
+
+    processes.scan(HURRY_SECONDS, hear)
+    processes.scan(HURRY_SECONDS, hear)
+
+    assert heard == [newer, newer]
+    assert older in processes.holders()["GPU-0"]
+
+
 async def test_a_pass_in_small_steps_is_complete_in_time(
     processes: ProcfsProcesses,
     device: Path,
