@@ -220,6 +220,20 @@ def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> 
         _print(view.table(fleet))
 
 
+@app.command(rich_help_panel=LOOK, epilog="Example: `gleaner top`, then `/` and `h100 idle`")
+def top(config: Config = None) -> None:
+    """Watch the fleet in the terminal: GPUs, users and runs, to sort, to filter and to ask why."""
+    if not sys.stdout.isatty():
+        raise Failed("`gleaner top` needs a terminal; `gleaner status` writes anywhere")
+    try:
+        from gleaner.cli.top import top as watch
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("textual"):
+            raise
+        raise Failed("`gleaner top` needs textual: pip install 'gleaner[top]'") from error
+    _wait_for(watch(_load(config)))
+
+
 async def _now(settings: Settings) -> FleetView:
     from gleaner.cli import status as view
 
