@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +15,11 @@ import typer
 from gleaner import __version__
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gleaner.bus.messages import RequestKind
     from gleaner.cli.settings import Settings
+    from gleaner.fleet import FleetView
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -39,6 +42,7 @@ Config = Annotated[
     typer.Option("--config", help="Configuration file; see docs/configuration.md for the rest."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Csv = Annotated[bool, typer.Option("--csv", help="For spreadsheets.")]
 Reason = Annotated[str, typer.Option("--reason", help="Shown to everybody who asks why.")]
 
 
@@ -158,6 +162,97 @@ def events(
         _wait_for(record.follow(settings, node=node, say=say))
     for row in [] if follow else _wait_for(record.history(settings, node=node, limit=limit)):
         say(row)
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner free --model h100 -n 4`, `gleaner free --memory 40G --json`",
+)
+def free(
+    model: Annotated[str, typer.Option("--model", help="Part of the model's name.")] = "",
+    memory: Annotated[
+        str, typer.Option("--memory", help="Of each GPU at least: 40G (10^9 bytes), 24GiB.")
+    ] = "0",
+    count: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="How many, of one model on one node.")
+    ] = 1,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    config: Config = None,
+) -> None:
+    """Show the GPUs you may take now, with the lines to copy; status 1 if nothing fits.
+
+    Those marked "on demand" have one of our own runs, which leaves as soon as somebody comes.
+    """
+    from gleaner.cli import free as view
+
+    try:
+        wish = view.Wish(model=model, memory_bytes=view.parse_bytes(memory), count=count)
+    except ValueError as error:
+        raise Failed(f"--memory: {error}", code=EXIT_USAGE) from error
+    fleet = _wait_for(_now(_load(config)))
+    offers = view.free(fleet, wish)
+    if as_json:
+        print(json.dumps(view.as_json(fleet, offers), indent=2))
+    elif as_csv:
+        _print_csv(view.COLUMNS, view.rows(offers))
+    elif offers:
+        for line in view.lines(fleet, offers):
+            _print(line)
+    if not offers:
+        raise Failed(view.nothing(fleet, wish))
+
+
+@app.command(rich_help_panel=LOOK, epilog="Examples: `gleaner users`, `gleaner users --csv`")
+def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> None:
+    """Show who uses GPUs now: memory, processes, GPUs and how long, over all hosts.
+
+    A process on two GPUs counts twice. What is on a node that is silent is told, but not counted.
+    """
+    from gleaner.cli import users as view
+
+    fleet = _wait_for(_now(_load(config)))
+    if as_json:
+        print(json.dumps(view.as_json(fleet), indent=2))
+    elif as_csv:
+        _print_csv(view.COLUMNS, view.rows(fleet))
+    else:
+        _print(view.table(fleet))
+
+
+@app.command(rich_help_panel=LOOK, epilog="Example: `gleaner top`, then `/` and `h100 idle`")
+def top(config: Config = None) -> None:
+    """Watch the fleet in the terminal: GPUs, users and runs, to sort, to filter and to ask why."""
+    if not sys.stdout.isatty():
+        raise Failed("`gleaner top` needs a terminal; `gleaner status` writes anywhere")
+    try:
+        from gleaner.cli.top import top as watch
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("textual"):
+            raise
+        raise Failed("`gleaner top` needs textual: pip install 'gleaner[top]'") from error
+    _wait_for(watch(_load(config)))
+
+
+async def _now(settings: Settings) -> FleetView:
+    from gleaner.cli import status as view
+
+    async with view.watched_fleet(settings) as fleet:
+        return view.now_of(fleet)
+
+
+def _print(shown: RenderableType) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    # Text to copy is left to the terminal to wrap; tables fit themselves to its width.
+    Console(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
+
+
+def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    from gleaner.cli.comma import comma_separated
+
+    print(comma_separated(columns, rows), end="")
 
 
 NodeArgument = Annotated[str | None, typer.Argument(help="A node; all of them without it.")]

@@ -23,7 +23,7 @@ SETTLE_SECONDS = 0.3
 HEARD_SECONDS = 3.0
 """How long we wait for the beat of a node; each has one a second, or slower if set so."""
 
-_COLOURS = {
+COLOURS = {
     GpuCondition.IDLE: "green",
     GpuCondition.OURS: "cyan",
     GpuCondition.BUSY: "red",
@@ -89,7 +89,7 @@ def _row(node: NodeView, gpu: GpuView, now: datetime) -> tuple[str | Text, ...]:
     return (
         f"{node.node}:{'?' if gpu.index is None else gpu.index}",
         Text((gpu.inventory and gpu.inventory.name) or "–"),
-        Text(gpu.condition.value, style=_COLOURS[gpu.condition]),
+        Text(gpu.condition.value, style=COLOURS[gpu.condition]),
         duration((node.node_time(now) - since).total_seconds()) if since else "–",
         percent(reading.utilization_percent if reading else None),
         gibibytes(

@@ -94,7 +94,9 @@ def test_a_missing_configuration_file_is_named(command: Said, tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["why", "gpu1:0"], ["events"], ["pause"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["why", "gpu1:0"], ["events"], ["pause"], ["free"], ["users"]]
+)
 def test_a_missing_broker_is_one_line_with_what_to_do(command: Said, arguments: list[str]) -> None:
     status, _, errors = command(*arguments)
 
@@ -107,6 +109,12 @@ def test_a_duration_that_is_none_is_a_mistake_of_usage(command: Said) -> None:
     status, _, errors = command("pause", "--for", "soon")
 
     assert (status, errors.startswith("--for: 'soon' is no duration")) == (2, True)
+
+
+def test_memory_that_is_none_is_a_mistake_of_usage(command: Said) -> None:
+    status, _, errors = command("free", "--memory", "much")
+
+    assert (status, errors.startswith("--memory: 'much' is no amount of memory")) == (2, True)
 
 
 def test_a_service_that_was_never_there_is_not_healthy(command: Said) -> None:
@@ -217,6 +225,16 @@ class TestWithBroker:
         assert (status, errors) == (0, "")
         assert nodes["atlas"] == "online"
         assert nodes["cygnus"] == "offline"
+
+    async def test_free_and_users_answer(self, mosquitto: Mosquitto, fleet: MqttBus) -> None:
+        found = await self.gleaner(mosquitto, "free", "--model", "a100", "--csv")
+        missing = await self.gleaner(mosquitto, "free", "-n", "5")
+        people = await self.gleaner(mosquitto, "users", "--json")
+
+        assert (found[0], len(found[1].splitlines())) == (0, 4)
+        assert (missing[0], missing[1]) == (1, "")
+        assert missing[2].startswith("no 5 GPUs on one node free; 9 free in all; not offered, bec")
+        assert json.loads(people[1])["users"][0]["user"] == "alice"
 
     async def test_why_answers(self, mosquitto: Mosquitto, fleet: MqttBus) -> None:
         status, text, _ = await self.gleaner(mosquitto, "why", "render")
