@@ -29,8 +29,8 @@ an account; in Python `gleaner.client.Client`, or `gleaner.fleet` for the whole 
   last retained one. An empty payload means that the fact is gone.
 - A retained fact may be of a node that died. It holds while the node's `Beat` comes, not retained,
   at least every 10 s, and its `Availability` does not say `offline`.
-- QoS 1 may bring a message twice: an `Event` is told by `node`, `stream` and `sequence`; every other
-  retained message is a fact, and the later one holds.
+- QoS 1 may bring a message twice: an `Event` is told by `node`, `stream` and `sequence`; a retained
+  message is a fact, and the later one holds.
 - To ask for something (`Request`) an account is needed; the answer comes to
   `response/{client}/{id}`. What has expired is not carried out.
 """
