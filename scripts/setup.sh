@@ -78,7 +78,9 @@ make_environment() {
 install_packages() {
     .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "requirements/$1.txt"
     PATH=$PWD/.venv/bin:$PATH .venv/bin/python -m pip install -q --disable-pip-version-check \
-        --no-deps --no-build-isolation -e .
+        --no-deps --no-build-isolation -e . ||
+        fail "the package could not be built, see above. If it was npm: where the npm registry" \
+            "cannot be reached, GLEANER_NO_FRONTEND=1 does without the live page"
     # Saves half a second at the first start.
     .venv/bin/python -m compileall -q gleaner services
 }

@@ -26,16 +26,17 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 app = typer.Typer(
     name="gleaner",
     help="Shows who uses every GPU, and puts the idle ones to work.",
-    epilog="Start with `gleaner up`; then look at `gleaner status`.",
+    epilog="Start with `gleaner up`, then look: `gleaner status`, `gleaner why gpu1:0`, "
+    "`gleaner events --follow`. To stop everything for now: `gleaner pause --for 2h`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 imports = typer.Typer(help="Take over the configuration of another program.", no_args_is_help=True)
-app.add_typer(imports, name="import")
-
-LOOK, ASK, RUN = "Look", "Ask", "Run"
+LOOK, ASK, RUN = "Look", "Change (who may read the operator's password)", "Start"
+app.add_typer(imports, name="import", rich_help_panel=RUN)
+SERVICES = ("node", "collector", "runner", "scheduler", "recorder", "web")
 
 Config = Annotated[
     Path | None,
@@ -137,7 +138,7 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
         for blocker in answer.blockers:
             print(f"  - {blocker.text}")
         if not answer.blockers:
-            print("  nothing stands in the way")
+            print("  nothing stands against it")
 
 
 @app.command(
@@ -385,12 +386,15 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=LOOK, epilog="Example: `gleaner health recorder`")
 def health(
-    service: Annotated[str, typer.Argument(help="node, scheduler, recorder, web…")],
+    service: Annotated[str, typer.Argument(help="One of: " + ", ".join(SERVICES) + ".")],
     config: Config = None,
 ) -> None:
     """Say whether a service of this machine lives and has the bus; for watchdogs."""
     from gleaner.cli.doctor import health as look
 
+    if service not in SERVICES:
+        there_are = ", ".join(SERVICES)
+        raise Failed(f"there is no service {service}; there are {there_are}", code=EXIT_USAGE)
     is_well, text = look(_load(config).node.data_directory, service)
     if not is_well:
         raise Failed(text)
@@ -423,10 +427,26 @@ def import_gpu_mon(
         raise Failed(f"{output}: {error.strerror}") from error
 
 
-@app.command()
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gleaner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gleaner(
+    wanted: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="Say the version."),
+    ] = False,
+) -> None:
+    """Show who uses every GPU, and put the idle ones to work."""
+
+
+@app.command(rich_help_panel=LOOK)
 def version() -> None:
     """Say which version this is."""
-    print(f"gleaner {__version__}")
+    _say_version(wanted=True)
 
 
 def _service(name: str, text: str) -> None:

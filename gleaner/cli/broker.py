@@ -97,7 +97,7 @@ connection_messages false
 log_dest stderr
 log_type error
 log_type warning
-log_timestamp_format %H:%M:%S broker:
+log_timestamp_format %H:%M:%S broker
 
 # For people and integrations.
 listener {public.port} {public.host}
@@ -240,6 +240,21 @@ def can_listen(host: str, port: int) -> bool:
             probe.bind((host, port))
             return True
     return False
+
+
+def kept_port(directory: Path) -> int:
+    """Return the port of the service listener: the one of last time, if it is still free.
+
+    mosquitto ties what it keeps of a session to the port that the session came by.
+    """
+    file = directory / "accounts" / "port"
+    with contextlib.suppress(OSError, ValueError):
+        port = int(file.read_text())
+        if can_listen("127.0.0.1", port):
+            return port
+    port = free_port()
+    write_atomically(file, f"{port}\n")
+    return port
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -9,7 +9,57 @@ GPU_IDLE_SECONDS = 10
 """A first look is short; a real fleet waits a minute."""
 
 
-def configuration(data_directory: Path) -> str:
+SCRIPT = """\
+# Written by `gleaner up` at every start: four minutes that show what Gleaner is for.
+# Change a copy of it; docs/simulation.md tells how.
+repeat_seconds = 240
+
+[[work]]                        # a notebook that does nothing: held
+at = 0
+lasts = 230
+user = "mary"
+gpus = [3]
+command = "jupyter notebook"
+utilization_percent = 0
+memory_percent = 12
+
+[[work]]                        # one program: one run leaves, and comes back
+at = 25
+lasts = 20
+user = "linus"
+gpus = [0]
+command = "python evaluate.py"
+
+[[visit]]                       # somebody at a keyboard: all runs leave
+at = 75
+lasts = 70
+user = "grace"
+types_for = 20
+
+[[work]]
+at = 85
+lasts = 60
+user = "grace"
+gpus = [0, 1]
+memory_percent = 70
+
+[[work]]
+at = 175
+lasts = 30
+user = "ada"
+gpus = [2]
+command = "python infer.py"
+utilization_percent = 40
+
+[[fault]]                       # memory that nobody owns up to: dirty
+at = 210
+lasts = 15
+gpu = 1
+unattributed_memory_percent = 20
+"""
+
+
+def configuration(data_directory: Path, script: Path) -> str:
     """Return the configuration file of the simulated node."""
     return f"""\
 # Written by `gleaner up` at every start, because this machine has no NVIDIA GPU.
@@ -18,8 +68,9 @@ id = "{NODE}"
 data_directory = {_quote(data_directory)}
 [node.gpu]
 source = "simulated"
+held_after_seconds = 20
 [node.simulated]
-speed = 10
+script = {_quote(script)}
 [node.people]
 idle_seconds = 10
 [[workload]]

@@ -21,6 +21,7 @@ from gleaner.runtime import Fatal
 Verdict = Literal["ok", "warn", "fail"]
 
 _FAN_CLASS_NOTIF, _FAN_CLOEXEC, _FAN_REPORT_FID = 0, 1, 0x200
+_SYSTEM_BUS = Path("/run/dbus/system_bus_socket")
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -213,8 +214,15 @@ def _people(settings: Settings) -> Finding:
             remedy="in a container, pass the host's /dev/pts in",
         )
     count = sum(1 for path in directory.iterdir() if path.name.isdigit())
-    seats = "and seats by logind" if Path("/run/systemd/seats").is_dir() else "no seats (no logind)"
-    return Finding(name=name, verdict="ok", text=f"{count} pseudo-terminals, {seats}")
+    if not _SYSTEM_BUS.exists():
+        return Finding(
+            name=name,
+            verdict="warn",
+            text=f"{count} pseudo-terminals; {_SYSTEM_BUS} is not there: "
+            "nobody at a graphical seat is seen",
+            remedy="none needed without desktops; in a container, pass the host's bus in",
+        )
+    return Finding(name=name, verdict="ok", text=f"{count} pseudo-terminals, and seats by logind")
 
 
 def _cgroup() -> Finding:
@@ -294,8 +302,10 @@ def health(data_directory: Path, service: str) -> tuple[bool, str]:
     path = data_directory / "health" / service
     try:
         age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False, f"{service} has not had the bus yet ({path} is not there)"
     except OSError as error:
-        return False, f"{path}: {error.strerror}; {service} has not had the bus yet"
+        return False, f"{path}: {error.strerror}"
     if age < 10:
         return True, f"{service} is well"
     return False, f"{service} has not had the bus for {age:.0f} s"

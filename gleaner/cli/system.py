@@ -111,7 +111,9 @@ def _demo_node(directory: Path) -> Node:
     folder = directory / "simulated"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "gleaner.toml"
-    write_atomically(file, demo.configuration(folder))
+    script = folder / "script.toml"
+    write_atomically(script, demo.SCRIPT)
+    write_atomically(file, demo.configuration(folder, script))
     return Node(id=demo.NODE, config=file, variables={})
 
 
@@ -143,7 +145,7 @@ def _own_bus(settings: Settings, nodes: list[Node], public: Address) -> Bus:
     names = [node.id for node in nodes] + list(plan.SERVICES)
     identities = broker.make_identities(directory, names)
     operator = broker.make_operator(directory)
-    services = Address("127.0.0.1", broker.free_port())
+    services = Address("127.0.0.1", broker.kept_port(directory))
     broker.write_files(
         directory,
         public=public,

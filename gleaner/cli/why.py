@@ -47,9 +47,23 @@ def why(view: FleetView, target: str) -> list[Answer]:
         for workload in node.workloads()
         if workload.entry == name and wanted_node in ("", node.node)
     ]
+    if not answers and target in view.nodes:
+        return [_node_answer(view, view.nodes[target])]
     if not answers:
         raise NotFound(_not_found(view, target))
     return answers
+
+
+def _node_answer(view: FleetView, node: NodeView) -> Answer:
+    """Answer for a node of which no GPU is known."""
+    presence = node.presence(view.at)
+    limitations = node.inventory.limitations if node.inventory else ()
+    return Answer(
+        what=node.node,
+        blockers=tuple(Blocker(code="no_gpu", text=text) for text in limitations)
+        or (Blocker(code="no_gpu", text="no GPU is known there"),),
+        note=f"no GPU is known there, so nothing can run; the node is {presence.value}",
+    )
 
 
 def _is_meant(node: NodeView, gpu: GpuView, target: str) -> bool:
@@ -109,7 +123,8 @@ def _not_found(view: FleetView, target: str) -> str:
     workloads = sorted({one.entry for node in view.nodes.values() for one in node.workloads()})
     there = [
         f"{what}: {', '.join(names[:8])}{'…' if len(names) > 8 else ''}"
-        for what, names in (("GPUs", gpus), ("workloads", workloads))
+        for what, names in (("GPUs", gpus), ("nodes", list(view.nodes)), ("workloads", workloads))
         if names
     ]
-    return f"{target}: there is no such GPU or workload ({'; '.join(there) or 'nothing is known'})"
+    known = "; ".join(there) or "nothing is known"
+    return f"{target}: there is no such GPU, node or workload ({known})"

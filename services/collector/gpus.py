@@ -103,6 +103,7 @@ class GpuWatch:
         self._unheard: set[Path] = set()
         self._runs = {run.run: run for run in runs}
         self._sequence = 0
+        self._started_at = datetime.now(UTC)
         self._wanted = asyncio.Event()
         self._urgent_until = 0.0
         self._looking: set[int] = set()
@@ -134,6 +135,7 @@ class GpuWatch:
             Beat(
                 node=self._bus.node,
                 sequence=self._sequence,
+                started_at=self._started_at,
                 check_seconds=time.monotonic() - started,
                 at=datetime.now(UTC),
             )

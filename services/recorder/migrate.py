@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 def migrate(connection: Connection, name: str) -> None:
     """Run the migrations that are missing, within the transaction of the connection."""
+    # It tells more of itself than of what it does.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -32,6 +34,5 @@ def migrate(connection: Connection, name: str) -> None:
             f"{newest}): update Gleaner, or configure another database.url"
         )
     if current != newest:
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         logger.info("%s: layout %s -> %s", name, current or "none", newest)
         command.upgrade(config, "head")

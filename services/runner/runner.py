@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 _REFUSALS = 10
 _NOTICED_BEFORE_NS = 60_000_000_000
 _WISH, _BEAT = "desired", "scheduler beat"
-_NOT_DESIRED = Cause(kind=CauseKind.NOT_DESIRED, text="the scheduler no longer wants it")
+_NOT_DESIRED = "the scheduler no longer wants it"
 
 V = TypeVar("V", bound=Value)
 
@@ -197,7 +197,12 @@ class Runner:
         desired = self._allegiance.desired
         if desired is not None and not self._is_ending:
             wished = {grant.run for grant in desired.runs}
-            unwanted = [(run, _NOT_DESIRED) for run in self._runs.alive() if run not in wished]
+            why = desired.withdrawn
+            unwanted = [
+                (run, Cause(kind=CauseKind.NOT_DESIRED, text=why.get(run, _NOT_DESIRED)))
+                for run in self._runs.alive()
+                if run not in wished
+            ]
             self._runs.leave(unwanted, time.monotonic_ns())
             for gone in self._refused.keys() - wished - {_WISH, _BEAT}:
                 del self._refused[gone]

@@ -55,7 +55,8 @@ def _decide_node(
         said += [grants.log(node, one, f"goes on: {one.reason}") for one in node.grants]
     state, node, over = grants.without_ended(state, node, policy)
     node, withdrawn = grants.without_unwanted(state, node, policy)
-    said += [*over, *withdrawn]
+    said += over
+    said += [grants.log(node, grant, f"is withdrawn: {why}") for grant, why in withdrawn]
     scene = _scene(state, node, policy)
     placement = place(scene)
     if placement.starts:
@@ -65,7 +66,7 @@ def _decide_node(
         placement = place(scene)
     may_be_told = node.generation or node.live_since is not None
     if may_be_told and (node.grants != wished_for or not node.generation or node.contradicted):
-        state, node, wish = _wish(state, node)
+        state, node, wish = _wish(state, node, {grant.run: why for grant, why in withdrawn})
         said.append(wish)
     node, words = _explained(node, scene, placement)
     return state, node, [*said, *words]
@@ -76,7 +77,7 @@ def _with_liveness(node: Node, now: datetime) -> Node:
     return replace(node, live_since=since, was_fresh=node.is_fresh(now))
 
 
-def _wish(state: State, node: Node) -> tuple[State, Node, DesiredBody]:
+def _wish(state: State, node: Node, withdrawn: dict[str, str]) -> tuple[State, Node, DesiredBody]:
     state = replace(state, generation=state.generation + 1)
     node = replace(node, generation=state.generation, contradicted=False)
     body = DesiredBody(
@@ -84,6 +85,7 @@ def _wish(state: State, node: Node) -> tuple[State, Node, DesiredBody]:
         term=state.term,
         generation=state.generation,
         runs=node.grants,
+        withdrawn=withdrawn,
         at=state.now,
     )
     return state, node, body

@@ -72,15 +72,15 @@ def without_ended(
 
 def without_unwanted(
     state: State, node: Node, policy: SchedulerSettings
-) -> tuple[Node, list[Said]]:
-    """Remove grants that may no longer be; what runs of them is stopped with grace."""
-    said: list[Said] = []
+) -> tuple[Node, list[tuple[Grant, str]]]:
+    """Remove grants that may no longer be, with the reasons; what runs is stopped with grace."""
+    withdrawn: list[tuple[Grant, str]] = []
     for grant in node.grants:
         why = _why_unwanted(state, node, grant, policy)
         if why is not None:
             node = replace(node, grants=tuple(one for one in node.grants if one.run != grant.run))
-            said.append(log(node, grant, f"is withdrawn: {why}"))
-    return node, said
+            withdrawn.append((grant, why))
+    return node, withdrawn
 
 
 def _why_unwanted(state: State, node: Node, grant: Grant, policy: SchedulerSettings) -> str | None:

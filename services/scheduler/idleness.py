@@ -154,7 +154,11 @@ def _idle_for(
 def idle_seconds(node: Node, gpu: str, now: datetime) -> float:
     """Return how long no stranger was at a GPU, counted by the node's own clock."""
     since = node.quiet_since.get(gpu)
-    return 0.0 if since is None else (node.time(now) - since).total_seconds()
+    if since is None:
+        return 0.0
+    # While no collector looked, anybody may have been there.
+    looked_since = node.beat.started_at if node.beat else None
+    return (node.time(now) - max(since, looked_since or since)).total_seconds()
 
 
 def _by(what: str, by: str, reason: str) -> str:

@@ -29,7 +29,7 @@ TOGETHER_SECONDS = 0.02
 """What changes within this time of the first change goes out together."""
 QUIET_TICKS = 5
 """After so many ticks without a change an empty one is sent, so that a page knows it is live."""
-KEPT_EVICTIONS = 20
+KEPT_EVICTIONS = 10
 PATIENT = (Beat, SchedulerBeat, Telemetry)
 """Kinds that wait for the tick."""
 

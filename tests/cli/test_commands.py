@@ -68,6 +68,17 @@ def test_the_version_is_told(command: Said) -> None:
     assert command("version") == (0, f"gleaner {__version__}\n", "")
 
 
+def test_the_version_is_told_by_option_too(command: Said) -> None:
+    assert command("--version") == (0, f"gleaner {__version__}\n", "")
+
+
+def test_health_of_a_service_that_does_not_exist_is_a_mistake_of_usage(command: Said) -> None:
+    status, _, errors = command("health", "nonsense")
+
+    assert status == 2
+    assert errors.startswith("there is no service nonsense; there are node, ")
+
+
 def test_an_unknown_command_is_a_mistake_of_usage(command: Said) -> None:
     assert command("stauts")[0] == 2
 

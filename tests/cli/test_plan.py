@@ -14,6 +14,7 @@ from gleaner.cli.child import backoff_seconds
 from gleaner.cli.plan import Choice, Node
 from gleaner.cli.settings import Settings
 from gleaner.settings import BusSettings, NodeSettings, WorkloadSettings, load
+from services.collector.script import read_script
 
 
 def choose(url: str, *, user: str | None = None, answered: bool = False) -> Choice:
@@ -100,12 +101,25 @@ def test_another_nodes_variables_are_kept_from_the_simulated_one(
 
 def test_the_simulated_nodes_configuration_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "gleaner.toml"
-    file.write_text(demo.configuration(tmp_path / 'a "quoted" folder'))
+    script = tmp_path / "script.toml"
+    file.write_text(demo.configuration(tmp_path / 'a "quoted" folder', script))
 
     settings = load(Settings, file)
 
     assert settings.node.gpu.source == "simulated"
     assert settings.node.data_directory == tmp_path / 'a "quoted" folder'
+    assert settings.node.simulated.script == script
+
+
+def test_the_first_look_shows_an_eviction_and_a_held_gpu_within_a_minute(tmp_path: Path) -> None:
+    file = tmp_path / "script.toml"
+    file.write_text(demo.SCRIPT)
+
+    script = read_script(file, gpus=4)
+
+    starts = [work.at for work in script.work]
+    assert any(demo.GPU_IDLE_SECONDS < at < 40 for at in starts)
+    assert any(work.at == 0 and work.utilization_percent == 0 for work in script.work)
 
 
 def test_a_device_file_is_a_sign_of_an_nvidia_gpu_and_the_control_device_is_not(

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from gleaner.bus.messages import Inventory
 from gleaner.cli.why import Answer, NotFound, why
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import Example, gpu_id
+
+BARE = Inventory(
+    node="bare",
+    host="bare",
+    boot_id="b1",
+    agent_version="0.1.0",
+    source="device-files",
+    gpus=(),
+    notices_opens_by="fanotify",
+    notices_people_by="fanotify",
+    limitations=("NVML cannot be used",),
+    at=NOW,
+)
 
 
 def texts(answer: Answer) -> list[str]:
@@ -35,6 +49,18 @@ def test_three_letters_are_too_few_for_a_uuid() -> None:
 
 def test_a_node_means_all_its_gpus() -> None:
     assert len(why(example_fleet(), "atlas")) == 8
+
+
+def test_a_node_without_a_gpu_says_so() -> None:
+    (answer,) = why(fleet_of([BARE]), "bare")
+
+    assert texts(answer) == ["NVML cannot be used"]
+    assert answer.note.startswith("no GPU is known there, so nothing can run")
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(NotFound, match=r"no such GPU, node or workload .*nodes: atlas"):
+        why(example_fleet(), "nonsense")
 
 
 def test_a_gpu_with_a_run_says_which() -> None:
@@ -73,7 +99,7 @@ def test_a_silent_scheduler_is_the_first_reason() -> None:
 
 def test_an_unknown_name_is_answered_with_what_there_is() -> None:
     with pytest.raises(
-        NotFound, match=r"atlas:99: there is no such GPU or workload \(GPUs: atlas:0"
+        NotFound, match=r"atlas:99: there is no such GPU, node or workload \(GPUs: atlas:0"
     ):
         why(example_fleet(), "atlas:99")
 

@@ -104,10 +104,20 @@ def people(active: bool = False, *, watched: bool = True, noticed_ns: int | None
 
 
 def signed_wish(
-    *grants: Grant, term: int = 1, generation: int, signer: Signer = SIGNER, node: str = NODE
+    *grants: Grant,
+    term: int = 1,
+    generation: int,
+    signer: Signer = SIGNER,
+    node: str = NODE,
+    withdrawn: dict[str, str] | None = None,
 ) -> Desired:
     body = DesiredBody(
-        node=node, term=term, generation=generation, runs=grants, at=datetime.now(UTC)
+        node=node,
+        term=term,
+        generation=generation,
+        runs=grants,
+        withdrawn=withdrawn or {},
+        at=datetime.now(UTC),
     )
     return Desired(node=NODE, **signer.sign(body))
 
@@ -203,10 +213,10 @@ class Rig:
             reason="idle for 60 s",
         )
 
-    def wish(self, *grants: Grant, term: int = 1) -> None:
-        """Publish what the node shall run."""
+    def wish(self, *grants: Grant, term: int = 1, withdrawn: dict[str, str] | None = None) -> None:
+        """Publish what the node shall run, and perhaps why it shall run no longer what it did."""
         self.generation += 1
-        wish = signed_wish(*grants, term=term, generation=self.generation)
+        wish = signed_wish(*grants, term=term, generation=self.generation, withdrawn=withdrawn)
         self.scheduler.publish(wish)
 
     def beat(self, term: int = 1) -> None:

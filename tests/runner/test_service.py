@@ -126,6 +126,16 @@ async def test_a_run_that_is_no_longer_wished_for_is_cancelled(tmp_path: Path) -
         assert rig.facts["r2"].state is RunState.RUNNING
 
 
+async def test_a_cancelled_run_tells_why_it_is_no_longer_wished_for(tmp_path: Path) -> None:
+    async with rig_in(tmp_path).running() as rig:
+        await rig.launched("r1")
+        rig.wish(withdrawn={"r1": "paused by alice: a new fan"})
+
+        fact = await rig.is_over("r1")
+        assert fact.cause is not None
+        assert fact.cause.text == "paused by alice: a new fan"
+
+
 async def test_a_run_goes_on_without_any_scheduler(tmp_path: Path) -> None:
     timing = Timing(tick=0.05, lease=0.2)
     async with rig_in(tmp_path, timing=timing).running() as rig:

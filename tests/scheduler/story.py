@@ -82,6 +82,7 @@ class World:
     memory: Memory = field(default_factory=Memory)
     now: datetime = NOW
     beating: bool = True
+    collector_started_at: datetime | None = None
     obeying: bool = True
     """Whether the node begins what it is granted."""
     states: dict[int, GpuState] = field(default_factory=dict)
@@ -175,7 +176,13 @@ class World:
 
     def a_beat(self) -> Beat:
         self.sequence += 1
-        return Beat(node=self.node, sequence=self.sequence, check_seconds=0.01, at=self.node_now)
+        return Beat(
+            node=self.node,
+            sequence=self.sequence,
+            check_seconds=0.01,
+            started_at=self.collector_started_at,
+            at=self.node_now,
+        )
 
     def facts(self, *, retained: bool = False) -> None:
         for message in self.facts_of_a_start():

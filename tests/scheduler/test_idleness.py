@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gleaner.bus.messages import Blockers, Cause, CauseKind, GpuCondition, RunState
+from tests.builders import NOW
 from tests.scheduler.story import World, a_world, entry
 
 
@@ -15,6 +16,17 @@ def waiting(**fields: object) -> World:
     world.start()
     world.idle(0)
     return world
+
+
+def test_time_in_which_nobody_looked_is_not_idle_time() -> None:
+    world = World(collector_started_at=NOW)
+    world.idle(0, for_seconds=3600)
+    world.start()
+
+    world.tick(57)
+    assert world.granted == []
+    world.tick(2)
+    assert world.granted == [("fold", ("GPU-0",))]
 
 
 def test_a_gpu_is_used_after_it_was_idle_for_long_enough_and_not_before() -> None:

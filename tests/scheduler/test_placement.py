@@ -213,6 +213,15 @@ def test_an_entry_that_changed_or_went_is_withdrawn() -> None:
     assert world.granted == []
 
 
+def test_a_wish_says_why_a_run_is_no_longer_wished_for() -> None:
+    world = a_world(FOLD, gpus=1)
+    (run,) = world.run_ids
+
+    world.request(RequestKind.PAUSE, node=world.node, reason="a new fan")
+
+    assert world.wishes[-1].withdrawn == {run: "paused by alice: a new fan"}
+
+
 def test_a_grant_that_the_node_does_not_begin_is_made_anew_with_another_id() -> None:
     world = a_world(FOLD, obeying=False)
     (first,) = world.run_ids

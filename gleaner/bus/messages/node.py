@@ -150,6 +150,8 @@ class Beat(Message):
     sequence: int
     check_seconds: float
     """How long the check took."""
+    started_at: Utc | None = None
+    """When this collector began to look; who used a GPU before, it cannot know."""
     at: Utc
 
 

@@ -28,6 +28,8 @@ class DesiredBody(Value):
     generation: int
     """Grows with every change within a term."""
     runs: tuple[Grant, ...]
+    withdrawn: dict[str, str] = {}
+    """Why runs are no longer wished for since the generation before, by run."""
     at: Utc
 
 

@@ -21,6 +21,20 @@ from gleaner.cli.documents.words import (
     words_below,
 )
 
+LISTENING = """\
+To look: `mosquitto_sub -h 127.0.0.1 -t 'gleaner/v1/#' -v` on the machine of `gleaner up`, without
+an account; in Python `gleaner.client.Client`, or `gleaner.fleet` for the whole fleet.
+
+- Subscribe at QoS 0 or 1. Retained facts come at once, then each change; nothing says which is the
+  last retained one. An empty payload means that the fact is gone.
+- A retained fact may be of a node that died. It holds while the node's `Beat` comes, not retained,
+  at least every 10 s, and its `Availability` does not say `offline`.
+- QoS 1 may bring a message twice: an `Event` is told by `node`, `stream` and `sequence`; a retained
+  message is a fact, and the later one holds.
+- To ask for something (`Request`) an account is needed; the answer comes to
+  `response/{client}/{id}`. What has expired is not carried out.
+"""
+
 
 def bus_document() -> str:
     """Return docs/bus.md."""
@@ -44,6 +58,7 @@ def _bus_lines() -> Iterator[str]:
         "[schemas/](schemas/); for tools: [asyncapi.json](asyncapi.json)."
     )
     yield ""
+    yield LISTENING
     yield "| message | topic | writer | retained | QoS |"
     yield "|---|---|---|---|---|"
     for message_type in message_types():

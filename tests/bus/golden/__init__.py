@@ -56,7 +56,7 @@ GOLDEN: tuple[Message, ...] = (
     Availability(
         service="node", instance="n1", state="online", connection="c0ffee", version="1.0", at=NOW
     ),
-    Beat(node="n1", sequence=7, check_seconds=0.0125, at=NOW),
+    Beat(node="n1", sequence=7, check_seconds=0.0125, started_at=NOW, at=NOW),
     Blockers(
         node="n1",
         gpus=(

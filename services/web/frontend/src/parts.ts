@@ -166,7 +166,11 @@ export function grid(where: Where, overview: Overview, nodes: Node[]): Part {
           const href = hasCards ? `#node-${node.node}` : `${where.root}node/${node.node}`;
           return html`<div class="row" data-presence=${node.presence}>
             <h3><a href=${href}>${node.name}</a>${badges(node)}</h3>
-            <ul class="tiles">${node.gpus.map((gpu) => draw(where, node, gpu, hasCards))}</ul>
+            ${
+              node.gpus.length
+                ? html`<ul class="tiles">${node.gpus.map((gpu) => draw(where, node, gpu, hasCards))}</ul>`
+                : html`<p class="quiet">no GPU is known here</p>`
+            }
           </div>`;
         }),
     )}
