@@ -15,6 +15,7 @@ allow_anonymous true
 persistence false
 max_queued_messages 100000
 max_packet_size 1048576
+set_tcp_nodelay true
 log_type error
 log_type warning
 """

@@ -50,6 +50,8 @@ RETRY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.03)
 """The kernel tells of an open before the process has its descriptor."""
 RESCAN_SHARE = 5
 """After a search of all processes, this many times as long passes before the next."""
+SEARCHES = 2
+"""How often is searched for who opened a device once: the first search may come too early."""
 URGENT_SECONDS = 0.1
 """How often is checked while a run's GPU is being cleared."""
 URGENT_FOR_SECONDS = 10.0
@@ -110,6 +112,7 @@ class GpuWatch:
         self._timers: set[asyncio.TimerHandle] = set()
         self._rescan_at = 0.0
         self._searches_later = False
+        self._sought: dict[Path, tuple[Notice, int]] = {}
         bus.subscribe(Run, self._on_run, node=bus.node)
 
     async def check(self) -> None:
@@ -329,38 +332,51 @@ class GpuWatch:
     def _at_least_one_held(self, path: Path, held: frozenset[str]) -> bool:
         return any(self._devices.get(gpu) == path for gpu in held)
 
-    def _search(self, notice: Notice, *, again: bool = True) -> None:
+    def _search(self, notice: Notice) -> None:
         """Find out who opened a device when the kernel does not say who it was."""
-        now = time.monotonic()
-        if now < self._rescan_at:
-            self._search_later(notice)
-        if now < self._rescan_at or all(_is_taken(gpu) for gpu in self._at(notice.path)):
-            return
-        at = self._at(notice.path)
+        self._sought[notice.path] = (notice, SEARCHES)
+        self._search_soon()
+
+    def _search_soon(self) -> None:
+        wait = self._rescan_at - time.monotonic()
+        if wait <= 0:
+            self._search_now()
+        elif not self._searches_later:
+            self._searches_later = True
+            self._later(wait, self._search_later)
+
+    def _search_later(self) -> None:
+        self._searches_later = False
+        self._search_soon()
+
+    def _search_now(self) -> None:
+        """Look through all processes for those who opened something, for all devices at once."""
+
+        def still() -> dict[Path, tuple[Notice, int]]:
+            return {
+                path: (notice, searches)
+                for path, (notice, searches) in self._sought.items()
+                if searches and not all(map(_is_taken, self._at(path)))
+            }
 
         def is_enough(pid: int, held: frozenset[str]) -> bool:
-            if self._at_least_one_held(notice.path, held):
-                self._look(notice, pid, len(RETRY_SECONDS))
-            return all(map(_is_taken, at))
+            for path, (notice, _) in self._sought.items():
+                if self._at_least_one_held(path, held):
+                    self._look(notice, pid, len(RETRY_SECONDS))
+            return not still()
 
-        # The newest processes come first, and the search ends with the first stranger.
-        self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
-        took = time.monotonic() - now
-        self._rescan_at = now + took * (1 + RESCAN_SHARE)
-        if again:
-            # We may have come before the descriptor.
-            self._search_later(notice)
-
-    def _search_later(self, notice: Notice) -> None:
-        if self._searches_later:
+        self._sought = still()
+        if not self._sought:
             return
-        self._searches_later = True
-
-        def search() -> None:
-            self._searches_later = False
-            self._search(notice, again=False)
-
-        self._later(self._rescan_at - time.monotonic(), search)
+        started = time.monotonic()
+        # The newest processes come first, and the search ends when all strangers are found.
+        self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
+        took = time.monotonic() - started
+        self._rescan_at = started + took * (1 + RESCAN_SHARE)
+        # Not found: it was one of ours, or we came before the descriptor.
+        self._sought = {path: (notice, left - 1) for path, (notice, left) in still().items()}
+        if self._sought:
+            self._search_soon()
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         def fire() -> None:

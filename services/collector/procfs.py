@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ TOKEN = b"GLEANER_RUN_TOKEN="
 
 @dataclass(kw_only=True)
 class _Pass:
-    """One pass over all processes, newest first: a newcomer has the highest pid."""
+    """One pass over all processes, newest first."""
 
     pids: list[int]
     started_at: float
@@ -151,8 +151,9 @@ class ProcfsProcesses:
             # A pass too long for one call goes on with the next: old processes have their turn.
             begins = hurry and not self._pass.hurried
         if begins:
-            pids = sorted(_pids(), reverse=True)
-            self._pass = _Pass(pids=pids, started_at=now, hurried=hurry)
+            self._pass = _Pass(
+                pids=newest_first(_pids(), _last_pid()), started_at=now, hurried=hurry
+            )
         until = now + (math.inf if self._is_new else budget_seconds)
         work = self._pass
         while not work.is_done and now < until and (hurry or not work.is_ahead(now)):
@@ -253,8 +254,17 @@ def _read(path: str) -> str:
         return file.read().decode(errors="replace")
 
 
+def newest_first(pids: Iterable[int], last: int) -> list[int]:
+    """Return pids by age; `last` is the newest, and those above are older: numbers begin anew."""
+    return sorted(pids, key=lambda pid: (pid <= last, pid), reverse=True)
+
+
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _last_pid() -> int:
+    return int(_read("/proc/loadavg").rsplit(maxsplit=1)[1])
 
 
 def _words(pid: int) -> list[str]:

@@ -144,3 +144,14 @@ async def test_two_clients_of_one_name_are_suspected(
     await until(lambda: "another client call itself 'gleaner-recorder-main'" in caplog.text)
     await stop(first)
     await stop(second)
+
+
+async def test_a_fact_does_not_wait_for_what_was_said_before_it(mosquitto: Mosquitto) -> None:
+    bus = MqttBus(Connection(url=mosquitto.url), "test", "quick")
+    task = asyncio.create_task(bus.run())
+    await until(lambda: bus.connected)
+
+    assert bus._client
+    # Nagle's algorithm would hold it back until the other side says that it has what came before.
+    assert bus._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await stop(task)

@@ -38,6 +38,11 @@ pytestmark = pytest.mark.real
 
 NOBODY = 65534
 HOLD = "import sys,time; f = open(sys.argv[1]); print(flush=True); time.sleep(600)"
+HOLD_ALL = """
+import os, sys, time
+held = [open(os.path.join(sys.argv[1], name)) for name in sorted(os.listdir(sys.argv[1]))]
+time.sleep(600)
+"""
 
 
 class Machine:
@@ -217,6 +222,24 @@ async def test_without_a_pid_the_holder_is_searched_for(
 
     assert [holder.pid for holder in machine.last["minor-0"].holders] == [pid]
     assert machine.last["minor-0"].noticed_by == (None if by == "check" else by)
+    watch.close()
+    notices.close()
+
+
+async def test_without_a_pid_every_device_that_was_opened_is_searched_for(
+    machine: Machine,
+) -> None:
+    settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
+    processes, notices = ProcfsProcesses(), InotifyNotices()
+    source = DeviceFilesSource(machine.devices, "no NVML")
+    watch = GpuWatch(machine.bus, settings, source, processes, notices, on_devices=processes.watch)
+    await watch.check()
+
+    # As CUDA opens them: all at once.
+    machine.somebody(sys.executable, "-c", HOLD_ALL, machine.devices)
+
+    await until(lambda: all(machine.last[f"minor-{minor}"].state == "busy" for minor in (0, 1)), 2)
+
     watch.close()
     notices.close()
 

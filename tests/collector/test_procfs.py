@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.collector.procfs import HURRY_SECONDS, ProcfsProcesses
+from services.collector.procfs import HURRY_SECONDS, ProcfsProcesses, newest_first
 from tests.builders import until
 
 pytestmark = pytest.mark.real
@@ -119,6 +119,10 @@ async def test_the_first_pass_is_whole_whatever_it_may_cost(
     processes.scan(0)
 
     assert pid in processes.holders()["GPU-0"]
+
+
+def test_the_newest_processes_come_first_also_after_the_highest_pid() -> None:
+    assert newest_first([2, 31_000, 5, 32_000, 7], 7) == [7, 5, 2, 32_000, 31_000]
 
 
 async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_enough(
