@@ -42,6 +42,8 @@ class Line:
     index: int | None
     gpu: str
     name: str | None
+    """As the driver says it."""
+    model: str
     verdict: Verdict
     load_percent: float | None
     activity_percent: float | None
@@ -81,6 +83,12 @@ class Card:
     updated_at: datetime | None
     """When something of it was heard last, by our clock; None if there is nothing."""
     lines: tuple[Line, ...]
+
+    @property
+    def model(self) -> str | None:
+        """What all its GPUs are called; None where they differ, and where there are none."""
+        called = {line.model for line in self.lines}
+        return called.pop() if len(called) == 1 else None
 
     @property
     def is_current(self) -> bool:
@@ -180,6 +188,7 @@ def _line(node: NodeView, gpu: GpuView, now: datetime) -> Line:
         index=gpu.index,
         gpu=gpu.gpu,
         name=gpu.inventory.name if gpu.inventory else None,
+        model=names.model(gpu),
         verdict=verdict,
         load_percent=load,
         activity_percent=activity,
