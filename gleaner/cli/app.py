@@ -34,8 +34,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 imports = typer.Typer(help="Take over the configuration of another program.", no_args_is_help=True)
+exports = typer.Typer(help="Write what is known for other programs.", no_args_is_help=True)
 LOOK, ASK, RUN = "Look", "Change (who may read the operator's password)", "Start"
 app.add_typer(imports, name="import", rich_help_panel=RUN)
+app.add_typer(exports, name="export", rich_help_panel=LOOK)
 SERVICES = ("node", "collector", "runner", "scheduler", "recorder", "web")
 
 Config = Annotated[
@@ -425,6 +427,36 @@ def import_gpu_mon(
             target.write(text)
     except OSError as error:
         raise Failed(f"{output}: {error.strerror}") from error
+
+
+@exports.command("site", epilog="Example: `gleaner export site /var/www/html/gpus --every 5m`")
+def export_site(
+    directory: Annotated[Path, typer.Argument(help="Of any web server; made if it is missing.")],
+    every: Annotated[
+        str | None, typer.Option("--every", help="30s, 5m…: go on until Ctrl-C; once without it.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Write `index.html`, which needs no script, and `load_data.csv` for a plain web server.
+
+    Both are replaced as a whole. A host that is silent stays on the page as it was last known.
+    """
+    from gleaner.cli.words import parse_duration
+
+    try:
+        seconds = None if every is None else max(1.0, parse_duration(every))
+    except ValueError as error:
+        raise Failed(f"--every: {error}", code=EXIT_USAGE) from error
+    try:
+        from gleaner.cli import export_site as site
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
+        raise Failed("`gleaner export site` needs Jinja2: pip install 'gleaner[web]'") from error
+    try:
+        _wait_for(site.export(_load(config), directory, seconds, site.to_standard_error))
+    except OSError as error:
+        raise Failed(site.describe(error, directory)) from error
 
 
 def _say_version(wanted: bool) -> None:

@@ -40,15 +40,20 @@ async def watched_fleet(settings: Settings) -> AsyncIterator[Fleet]:
     fleet = Fleet()
     async with connected(settings) as client:
         follow(client.bus, fleet)
-        # Retained facts come at once, but nothing says which of them is the last.
-        await asyncio.sleep(SETTLE_SECONDS)
-        deadline = asyncio.get_running_loop().time() + HEARD_SECONDS
-        # A fleet changes by messages, and by time alone.
-        while _is_anybody_unheard(fleet):
-            if asyncio.get_running_loop().time() > deadline:
-                break
-            await asyncio.sleep(0.02)
+        await heard(fleet)
         yield fleet
+
+
+async def heard(fleet: Fleet) -> None:
+    """Wait until every node of a fleet that is followed has been heard, or long enough."""
+    # Retained facts come at once, but nothing says which of them is the last.
+    await asyncio.sleep(SETTLE_SECONDS)
+    deadline = asyncio.get_running_loop().time() + HEARD_SECONDS
+    # A fleet changes by messages, and by time alone.
+    while _is_anybody_unheard(fleet):
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(0.02)
 
 
 def _is_anybody_unheard(fleet: Fleet) -> bool:

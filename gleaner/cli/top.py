@@ -72,6 +72,7 @@ class Top(App[None]):
         Binding("slash", "seek", "Filter", key_display="/"),
         Binding("escape", "everything", "All", show=False),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
     CSS = """
     #summary { height: auto; padding: 0 1; }
@@ -121,8 +122,7 @@ class Top(App[None]):
         """Sort by the next column that is shown; after the last by none."""
         shown = [index for index, width in enumerate(self._widths) if width]
         later = [index for index in shown if self._column is None or index > self._column]
-        self._column = later[0] if later else None
-        self._draw(anew=True)
+        self._sort_by(later[0] if later else None)
 
     def action_reverse(self) -> None:
         """Turn the order round."""
@@ -132,8 +132,14 @@ class Top(App[None]):
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         """Sort by the column that was clicked; again: the other way round."""
         column = int(event.column_key.value or 0)
-        self._downwards = not self._downwards if column == self._column else True
+        if column == self._column:
+            self.action_reverse()
+        else:
+            self._sort_by(column)
+
+    def _sort_by(self, column: int | None) -> None:
         self._column = column
+        self._downwards = column is not None and COLUMNS[self._page][column].is_number
         self._draw(anew=True)
 
     def action_seek(self) -> None:

@@ -37,6 +37,8 @@ class Column:
     width: int = 0
     is_extra: bool = False
     """Left out of a narrow terminal."""
+    is_number: bool = False
+    """Most first, when somebody sorts by it; words begin with A."""
     keeps_end: bool = False
     """The end says more than the beginning: `…room-417:0`."""
 
@@ -71,23 +73,23 @@ COLUMNS: dict[Page, tuple[Column, ...]] = {
         Column(title="GPU", width=16, keeps_end=True),
         Column(title="Model", width=20, is_extra=True),
         Column(title="State", width=7),
-        Column(title="For", width=8),
-        Column(title="Use", width=5),
-        Column(title="Memory", width=13),
+        Column(title="For", width=8, is_number=True),
+        Column(title="Use", width=5, is_number=True),
+        Column(title="Memory", width=13, is_number=True),
         Column(title="Who, or why not"),
     ),
     Page.USERS: (
         Column(title="User", width=18),
-        Column(title="Memory", width=11),
-        Column(title="Procs", width=5),
-        Column(title="Longest", width=8),
+        Column(title="Memory", width=11, is_number=True),
+        Column(title="Procs", width=5, is_number=True),
+        Column(title="Longest", width=8, is_number=True),
         Column(title="GPUs"),
     ),
     Page.RUNS: (
         Column(title="Workload", width=12),
         Column(title="Run", width=20, is_extra=True),
         Column(title="State", width=12),
-        Column(title="For", width=8),
+        Column(title="For", width=8, is_number=True),
         Column(title="GPUs", width=14, keeps_end=True),
         Column(title="Why"),
     ),
@@ -148,6 +150,7 @@ def _gpu_rows(view: FleetView) -> Iterator[Row]:
             reading = gpu.reading
             used = reading.memory_used_bytes if reading else None
             total = reading.memory_total_bytes if reading else None
+            who = _who(node, gpu, view)
             use = reading.utilization_percent if reading else None
             yield Row(
                 key=f"{node.node}/{gpu.gpu}",
@@ -162,7 +165,7 @@ def _gpu_rows(view: FleetView) -> Iterator[Row]:
                     Cell(text="–" if seconds is None else duration(seconds), value=seconds),
                     Cell(text=percent(use), value=use),
                     Cell(text=gibibytes(used, total), value=used),
-                    Cell(text=_who(node, gpu, view), value=_who(node, gpu, view)),
+                    Cell(text=who, value=who),
                 ),
                 sought=" ".join(
                     [

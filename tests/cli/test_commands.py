@@ -106,7 +106,16 @@ def test_a_missing_configuration_file_is_named(command: Said, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["why", "gpu1:0"], ["events"], ["pause"], ["free"], ["users"]]
+    "arguments",
+    [
+        ["status"],
+        ["why", "gpu1:0"],
+        ["events"],
+        ["pause"],
+        ["free"],
+        ["users"],
+        ["export", "site", "/nowhere"],
+    ],
 )
 def test_a_missing_broker_is_one_line_with_what_to_do(command: Said, arguments: list[str]) -> None:
     status, _, errors = command(*arguments)
@@ -246,6 +255,16 @@ class TestWithBroker:
         assert (missing[0], missing[1]) == (1, "")
         assert missing[2].startswith("no 5 GPUs on one node free; 9 free in all; not offered, bec")
         assert json.loads(people[1])["users"][0]["user"] == "alice"
+
+    async def test_a_static_page_is_written(
+        self, mosquitto: Mosquitto, fleet: MqttBus, tmp_path: Path
+    ) -> None:
+        done = await self.gleaner(mosquitto, "export", "site", str(tmp_path / "html"))
+        in_the_way = await self.gleaner(mosquitto, "export", "site", "/dev/null")
+
+        assert done == (0, "", "")
+        assert "alice" in (tmp_path / "html" / "index.html").read_text()
+        assert in_the_way == (1, "", "/dev/null: File exists\n")
 
     async def test_why_answers(self, mosquitto: Mosquitto, fleet: MqttBus) -> None:
         status, text, _ = await self.gleaner(mosquitto, "why", "render")

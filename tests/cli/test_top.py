@@ -206,3 +206,21 @@ async def test_keys_do_no_harm_where_nothing_is_known(key: str) -> None:
         await pilot.press("2", key, "3", key, "1", key)
 
         assert pilot.app.is_running
+
+
+async def test_words_are_sorted_from_a_and_a_click_turns_them_round() -> None:
+    async with terminal() as shown:
+        await until(lambda: len(shown.lines()) == 23)
+        await shown.pilot.press("s", "s")
+        assert [str(column.label) for column in shown.table.ordered_columns][1] == "State↑"
+        assert next(iter(shown.lines().values()))[1] == "busy"
+
+        await shown.pilot.click(DataTable, offset=(20, 0))
+        assert [str(column.label) for column in shown.table.ordered_columns][1] == "State↓"
+
+
+async def test_ctrl_c_ends_it() -> None:
+    async with terminal() as shown:
+        await shown.pilot.press("ctrl+c")
+
+        await until(lambda: not shown.app.is_running)

@@ -1,0 +1,78 @@
+"""`gleaner export site`: write the static page and its table, once or again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gleaner.bus.interface import Bus
+from gleaner.cli.comma import comma_separated
+from gleaner.cli.connect import connected
+from gleaner.cli.settings import Settings
+from gleaner.cli.site import COLUMNS, cards, rows
+from gleaner.cli.site_page import render
+from gleaner.cli.status import heard
+from gleaner.fleet import Fleet, FleetView, follow
+from gleaner.runtime import write_atomically
+
+LOST = "The broker cannot be reached: nothing here is current."
+PUBLIC = 0o644
+"""Another program's web server has to read it."""
+
+
+def write(directory: Path, view: FleetView, *, problem: str = "") -> None:
+    """Write `index.html` and `load_data.csv`; a reader sees each old or new, never half."""
+    directory.mkdir(parents=True, exist_ok=True)
+    page = render(cards(view), written_at=view.at, zone=None, problem=problem)
+    write_atomically(directory / "load_data.csv", comma_separated(COLUMNS, rows(view)), PUBLIC)
+    write_atomically(directory / "index.html", page, PUBLIC)
+
+
+async def export(
+    settings: Settings, directory: Path, every_seconds: float | None, say: Callable[[str], None]
+) -> None:
+    """Write how the fleet is now, and with an interval go on until cancelled."""
+    async with connected(settings) as client:
+        await export_from(client.bus, directory, every_seconds, say)
+
+
+async def export_from(
+    bus: Bus, directory: Path, every_seconds: float | None, say: Callable[[str], None]
+) -> None:
+    """Write what this bus says; with an interval at each multiple of it since the start.
+
+    Once, an OSError is the caller's. Again and again, a full disk or a lost broker is said and
+    waited out.
+    """
+    fleet = Fleet()
+    follow(bus, fleet)
+    await heard(fleet)
+    if every_seconds is None:
+        write(directory, fleet.snapshot(datetime.now(UTC)))
+        return
+    clock = asyncio.get_running_loop().time
+    began, said = clock(), ""
+    while True:
+        problem = "" if bus.connected else LOST
+        try:
+            write(directory, fleet.snapshot(datetime.now(UTC)), problem=problem)
+        except OSError as error:
+            problem = describe(error, directory)
+        if problem and problem != said:
+            say(problem)
+        said = problem
+        passed = clock() - began
+        await asyncio.sleep(every_seconds - passed % every_seconds)
+
+
+def describe(error: OSError, directory: Path) -> str:
+    """Say in one line which file could not be written, and why."""
+    return f"{error.filename or directory}: {error.strerror}"
+
+
+def to_standard_error(text: str) -> None:
+    """Say something to whoever reads the log."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,49 @@
+"""The static page as HTML; every text is escaped, and nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gleaner.cli.site import Card, Verdict, counts
+from gleaner.cli.words import percent
+
+RELOAD_SECONDS = 60
+SYMBOLS = {
+    Verdict.FREE: "✓",
+    Verdict.ON_DEMAND: "↻",
+    Verdict.OCCUPIED: "✕",
+    Verdict.LOST: "!",
+    Verdict.UNKNOWN: "?",
+}
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters["percent"] = percent
+
+
+def render(
+    cards: Sequence[Card], *, written_at: datetime, zone: tzinfo | None, problem: str = ""
+) -> str:
+    """Return the page; instants are in this zone (None: that of this machine), and say so."""
+
+    def instant(at: datetime | None) -> str:
+        return "never" if at is None else at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+    return _environment.get_template("site.html").render(
+        cards=cards,
+        counts=counts(cards),
+        instant=instant,
+        problem=problem,
+        reload_seconds=RELOAD_SECONDS,
+        symbols=SYMBOLS,
+        written_at=written_at,
+    )
