@@ -117,6 +117,8 @@ GOLDEN: tuple[Message, ...] = (
                 kinds=("compute", "device_open"),
                 memory_used_bytes=8_589_934_592,
                 run=None,
+                entry="fold",
+                container="0123456789ab",
                 ignored="program nvidia-smi",
                 alive=False,
             ),
