@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = (0.5, 10.0)
 WATERMARK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
+ROLL_UP_SECONDS = 10.0
+LONGEST_EVENT = timedelta(hours=1)
+"""No event tells of longer than this."""
 QUESTIONS = 100
 """Waiting at most; more are told so."""
 
@@ -41,6 +44,8 @@ async def serve(settings: RecorderSettings) -> None:
     retention = Retention(
         samples=timedelta(days=settings.database.sample_days),
         events=timedelta(days=settings.database.event_days),
+        five_minutes=timedelta(days=settings.database.five_minute_days),
+        hours=timedelta(days=settings.database.hour_days),
     )
     store = Store(settings.database_url)
     try:
@@ -81,6 +86,7 @@ class Recorder:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
+            group.create_task(self._roll_up(), name="roll-ups")
             group.create_task(self._tidy_up(), name="retention")
             for _ in range(2):
                 group.create_task(self._answer(), name="history")
@@ -155,7 +161,8 @@ class Recorder:
 
     def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
         """The row that would tell a repeat may be gone by its age; then the watermark tells."""
-        is_old = event.at < self._retention.horizon(event.kind, now)
+        # Its samples are older than itself, and would be added to what was made of them.
+        is_old = event.at < self._retention.horizon(event.kind, now) + LONGEST_EVENT
         return is_old and self._store.has(event.node, event.stream, event.sequence)
 
     async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
@@ -251,6 +258,21 @@ class Recorder:
             # The client's name is its own choice; one unfit for a topic cannot be answered.
             logger.debug("no answer: %s", error)
 
+    async def _roll_up(self) -> None:
+        trouble = ""
+        while True:
+            try:
+                while await self._store.roll_up(_now()):  # noqa: ASYNC110 - not a poll
+                    # Between two small transactions the writer gets its turn.
+                    await asyncio.sleep(0.005)
+                trouble = ""
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                words = _words(error)
+                if words != trouble:
+                    logger.warning("%s: roll-ups wait: %s", self._store.name, words)
+                trouble = words
+            await asyncio.sleep(ROLL_UP_SECONDS)
+
     async def _tidy_up(self) -> None:
         while True:
             try:
@@ -260,6 +282,9 @@ class Recorder:
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _delete_old(self) -> None:
+        for tier, before in self._retention.seals(_now()):
+            while await self._store.seal(tier, before):  # noqa: ASYNC110 - not a poll
+                await asyncio.sleep(0.05)
         for statement in self._retention.deletions(_now()):
             while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
                 # Between two small deletions the writer gets its turn.
