@@ -14,6 +14,7 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
+from services.recorder import figures
 from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
 from services.recorder.inbox import Arrival, Inbox
 from services.recorder.retention import Retention
@@ -242,14 +243,21 @@ class Recorder:
             if query.expires_at <= _now():
                 continue
             try:
-                found = await self._store.read(statement_of(query))
+                answer = await self._answer_to(query)
             except BadQuestion as error:
                 self._say(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
                 self._say(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._say(answer_of(query, found))
+                self._say(answer)
+
+    async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
+        if query.what not in ("series", "usage"):
+            return answer_of(query, await self._store.read(statement_of(query)))
+        question = figures.question_of(query, _now())
+        statement = figures.statement_of(question, self._retention, _now())
+        return figures.answer_of(question, await self._store.read(statement))
 
     def _say(self, answer: HistoryAnswer) -> None:
         try:

@@ -106,10 +106,18 @@ class HistoryQuery(Message):
 
     id: str
     client: str
-    what: Literal["events", "runs", "samples"]
+    what: Literal["events", "runs", "samples", "sessions", "series", "usage"]
+    """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
+    `usage`: GPU-hours."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
+    user: str | None = None
+    """Of sessions and usage: this person's only."""
+    by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None
+    """Of usage; `hour` is the hour of the day, in UTC. None: by user, and by entry of ours."""
+    points: int | None = None
+    """Of a series: at most about so many rows in all; the resolution follows from it."""
     since: Utc | None = None
     until: Utc | None = None
     limit: int = 100
