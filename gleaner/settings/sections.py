@@ -304,6 +304,12 @@ class DatabaseSettings(Section):
     sample_days: Annotated[float, Field(gt=0, le=3660)] = Field(
         2, description="How long each single sample of a GPU is kept."
     )
+    five_minute_days: Annotated[float, Field(gt=0, le=36600)] = Field(
+        14, description="How long sums of five minutes are kept."
+    )
+    hour_days: Annotated[float, Field(gt=0, le=36600)] = Field(
+        731, description="How long sums of an hour are kept; those of a day, and sessions, stay."
+    )
     event_days: Annotated[float, Field(gt=0, le=36600)] = Field(
         731, description="How long events and runs are kept."
     )

@@ -27,6 +27,7 @@ from gleaner.bus.messages import (
 from gleaner.settings import NodeSettings
 from services.collector import busy
 from services.collector.busy import Evidence, Past, Verdict
+from services.collector.holding import container_of
 from services.collector.interface import (
     DriverProcess,
     GpuSweep,
@@ -277,6 +278,8 @@ class GpuWatch:
             kinds=kinds,
             memory_used_bytes=memory,
             run=run.run if run else None,
+            entry=run.entry if run else None,
+            container=container_of(process.cgroup),
             ignored=why_not,
         )
 
@@ -402,6 +405,7 @@ class GpuWatch:
             user=process.user,
             command=process.command,
             kinds=("device_open",),
+            container=container_of(process.cgroup),
         )
         known = watched.state.holders if watched.state else ()
         others = (one for one in known if one.pid != process.pid)

@@ -23,6 +23,7 @@ from gleaner.bus.messages import (
 from gleaner.runtime import boot_id
 from gleaner.settings import NodeSettings
 from services.collector.busy import Evidence, unattributed_bytes
+from services.collector.holding import users_of
 from services.collector.interface import Hardware, Notices, Source
 
 MINUTE_SECONDS = 60.0
@@ -71,6 +72,7 @@ class Reports:
         self._sample_at = 0.0
         self._minute_at = time.monotonic() + MINUTE_SECONDS
         self._samples: list[Sample] = []
+        self._counters: dict[str, float] = {}
 
     def hardware(self, hardware: Hardware, unheard: tuple[Path, ...], *, sees_others: bool) -> None:
         """Publish the inventory if anything in it is new."""
@@ -141,7 +143,7 @@ class Reports:
         if now >= self._sample_at:
             seconds = self._settings.gpu.sample_seconds
             self._sample_at = _next(self._sample_at, now, seconds)
-            self._samples += [_sample(*one, seconds) for one in seen]
+            self._samples += [self._sample(*one, seconds) for one in seen]
         if now >= self._minute_at:
             self._minute_at = _next(self._minute_at, now, MINUTE_SECONDS)
             self._record_samples()
@@ -163,6 +165,39 @@ class Reports:
         reading = evidence.sweep.reading
         unattributed = unattributed_bytes(reading.memory_used_bytes, evidence.holders)
         return reading.model_copy(update={"unattributed_memory_bytes": unattributed})
+
+    def _sample(
+        self, gpu: GpuInventory, state: GpuState | None, evidence: Evidence, seconds: float
+    ) -> Sample:
+        none = GpuReading(gpu=gpu.gpu, index=gpu.index)
+        reading = evidence.sweep.reading if evidence.sweep else none
+        return Sample(
+            gpu=gpu.gpu,
+            index=gpu.index,
+            state=state.state.value if state else "unknown",
+            at=datetime.now(UTC),
+            seconds=seconds,
+            utilization_percent=reading.utilization_percent,
+            memory_utilization_percent=reading.memory_utilization_percent,
+            memory_used_bytes=reading.memory_used_bytes,
+            temperature_celsius=reading.temperature_celsius,
+            power_watts=reading.power_watts,
+            energy_joules=reading.energy_joules,
+            sm_clock_mhz=reading.sm_clock_mhz,
+            fan_percent=reading.fan_percent,
+            energy_used_joules=self._energy_used(gpu.gpu, reading.energy_joules),
+            users=users_of(state),
+        )
+
+    def _energy_used(self, gpu: str, counter: float | None) -> float | None:
+        """Return what the counter went on by since it was read last."""
+        # Told here and not from the recorded counters: only here the order of readings is certain
+        # whatever the clock does, and a missed reading is made up for by the next.
+        if counter is None:
+            return None
+        before = self._counters.get(gpu)
+        self._counters[gpu] = counter
+        return counter - before if before is not None and counter >= before else None
 
     def _blindness(self, unheard: tuple[Path, ...], *, sees_others: bool) -> tuple[str, ...]:
         found = []
@@ -186,24 +221,3 @@ class Reports:
 def _next(due: float, now: float, every: float) -> float:
     """Return when it is due again: in step with the last time, unless that was missed."""
     return due + every if due + every > now else now + every
-
-
-def _sample(
-    gpu: GpuInventory, state: GpuState | None, evidence: Evidence, seconds: float
-) -> Sample:
-    reading = evidence.sweep.reading if evidence.sweep else GpuReading(gpu=gpu.gpu, index=gpu.index)
-    return Sample(
-        gpu=gpu.gpu,
-        index=gpu.index,
-        state=state.state.value if state else "unknown",
-        at=datetime.now(UTC),
-        seconds=seconds,
-        utilization_percent=reading.utilization_percent,
-        memory_utilization_percent=reading.memory_utilization_percent,
-        memory_used_bytes=reading.memory_used_bytes,
-        temperature_celsius=reading.temperature_celsius,
-        power_watts=reading.power_watts,
-        energy_joules=reading.energy_joules,
-        sm_clock_mhz=reading.sm_clock_mhz,
-        fan_percent=reading.fan_percent,
-    )

@@ -20,7 +20,14 @@ from sqlalchemy import Column, Row, Select, Table, literal, select, tuple_
 
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
 from gleaner.bus.messages import EventKind, HistoryAnswer, HistoryQuery
-from services.recorder.tables import event, from_microseconds, gpu_sample, run, to_microseconds
+from services.recorder.tables import (
+    event,
+    from_microseconds,
+    gpu_sample,
+    run,
+    session,
+    to_microseconds,
+)
 
 LIMIT = 1000
 ANSWER_BYTES = MAX_PAYLOAD_BYTES * 3 // 4
@@ -52,6 +59,7 @@ _SUBJECTS = {
         at=gpu_sample.c.at,
         order=(gpu_sample.c.at, gpu_sample.c.node, gpu_sample.c.gpu),
     ),
+    "sessions": _Subject(table=session, at=session.c.begin, order=(session.c.begin, session.c.id)),
 }
 
 
@@ -73,6 +81,10 @@ def statement_of(query: HistoryQuery) -> Select[Any]:
         # Samples have a question of their own; here they would bury everything else.
         wanted = event.c.kind == query.kind if query.kind else event.c.kind != EventKind.SAMPLES
         statement = statement.where(wanted)
+    if query.user is not None:
+        if query.what != "sessions":
+            raise BadQuestion(f"user goes with sessions and usage, not with {query.what}")
+        statement = statement.where(session.c.user == query.user)
     if query.gpu is not None:
         statement = statement.where(_is_about(query.gpu, query.what))
     if query.cursor is not None:
@@ -105,7 +117,7 @@ def refusal_of(query: HistoryQuery, why: str) -> HistoryAnswer:
 def _is_about(gpu: str, what: str) -> Any:
     if what == "runs":
         return run.c.gpus.contains(json.dumps(gpu), autoescape=True)
-    return (event if what == "events" else gpu_sample).c.gpu == gpu
+    return _SUBJECTS[what].table.c.gpu == gpu
 
 
 def _shown(row: Row[Any]) -> dict[str, JsonValue]:
@@ -113,6 +125,10 @@ def _shown(row: Row[Any]) -> dict[str, JsonValue]:
     shown.pop("id", None)
     if "data" in shown:
         shown["data"] = json.loads(row.data)
+    if isinstance(shown.get("users"), str):
+        shown["users"] = json.loads(row.users)
+    if "begin" in shown:
+        shown |= {name: shown[name] or None for name in ("user", "entry", "container")}
     if "gpus" in shown:
         shown["gpus"] = json.loads(row.gpus)
     return shown

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Delete, Table, and_, delete, select, tuple_
 
 from gleaner.bus.messages import EventKind
-from services.recorder.tables import dead_letter, event, gap, gpu_sample, run, stream
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, Tier
+from services.recorder.tables import dead_letter, event, gap, run, stream, use_1h
 
 BATCH = 1000
 
@@ -20,22 +21,38 @@ class Retention:
 
     samples: timedelta
     events: timedelta
+    five_minutes: timedelta = timedelta(days=14)
+    hours: timedelta = timedelta(days=731)
 
     def horizon(self, kind: str, now: datetime) -> datetime:
         """Return the instant before which an event of a kind is no longer kept."""
         return now - (self.samples if kind == EventKind.SAMPLES else self.events)
 
     def deletions(self, now: datetime) -> tuple[Delete, ...]:
-        """Return one statement per table; each is repeated until it finds nothing."""
-        samples, events = now - self.samples, now - self.events
+        """Return one statement per table; each is repeated until it finds nothing.
+
+        Samples and roll-ups go by `seals`.
+        """
+        samples, events, hours = now - self.samples, now - self.events, now - self.hours
         return (
-            _delete(gpu_sample, gpu_sample.c.at < samples),
             _delete(event, and_(event.c.kind == EventKind.SAMPLES.value, event.c.at < samples)),
             _delete(event, event.c.at < events),
             _delete(run, and_(run.c.is_final, run.c.at < events)),
             _delete(gap, gap.c.noticed_at < events),
             _delete(dead_letter, dead_letter.c.received_at < events),
             _delete(stream, stream.c.updated_at < events),
+            _delete(use_1h, use_1h.c.start < hours),
+        )
+
+    def seals(self, now: datetime) -> tuple[tuple[Tier, datetime], ...]:
+        """Return up to when each tier is sealed: what it was made of is deleted with that.
+
+        From the finest: only buckets that are sealed themselves are deleted from above.
+        """
+        return (
+            (FIVE_MINUTES, now - self.samples),
+            (HOUR, now - self.five_minutes),
+            (DAY, now - self.hours),
         )
 
 

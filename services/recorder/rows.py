@@ -11,11 +11,15 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from gleaner.bus.message import topic_of
-from gleaner.bus.messages import Event, EventKind, Run, Samples
+from gleaner.bus.messages import Event, EventKind, Run, Sample, Samples
 
 LARGEST = 2**63 - 1
 """What a BIGINT takes; Python's integers have no such end."""
 NAME_CHARACTERS = 200
+DAY_SECONDS = 86_400
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+USERS = 100
+"""Of one GPU at one moment."""
 
 Row = dict[str, Any]
 
@@ -123,10 +127,40 @@ def _samples(event: Event) -> tuple[Row, ...]:
         samples = Samples.model_validate_json(to_json(event.data)).samples
     except ValidationError:
         return ()
-    rows = tuple({"node": event.node, **sample.model_dump(exclude={"index"})} for sample in samples)
-    used = (row["memory_used_bytes"] or 0 for row in rows)
-    is_fit = all(map(_is_fit, (row[name] for row in rows for name in ("gpu", "state"))))
-    return rows if is_fit and all(abs(number) <= LARGEST for number in used) else ()
+    rows = tuple(
+        {
+            "node": event.node,
+            **sample.model_dump(exclude={"index", "users"}),
+            "users": _users(sample),
+        }
+        for sample in samples
+    )
+    return rows if all(map(_counts, rows)) else ()
+
+
+def _counts(row: Row) -> bool:
+    """Whether sums over such rows stay what they are."""
+    numbers = [value for value in row.values() if isinstance(value, (int, float))]
+    return (
+        _is_fit(row["gpu"])
+        and _is_fit(row["state"])
+        and all(abs(number) <= LARGEST for number in numbers)
+        and 0 < row["seconds"] <= DAY_SECONDS
+        and FIRST_YEAR < row["at"].year < LAST_YEAR
+    )
+
+
+def _users(sample: Sample) -> str | None:
+    if sample.users is None:
+        return None
+    # The same name in different rows has to be the same; how many there are is a node's choice.
+    users = [user.model_dump() for user in sample.users[:USERS]]
+    for user in users:
+        for name in ("user", "run", "entry", "container"):
+            user[name] = user[name] and _clean(user[name])[:NAME_CHARACTERS]
+        if (user["memory_used_bytes"] or 0) > LARGEST:
+            user["memory_used_bytes"] = None
+    return json.dumps(users, separators=(",", ":"))
 
 
 def _is_fit(name: str) -> bool:

@@ -14,6 +14,7 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
+from services.recorder import figures
 from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
 from services.recorder.inbox import Arrival, Inbox
 from services.recorder.retention import Retention
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = (0.5, 10.0)
 WATERMARK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
+ROLL_UP_SECONDS = 10.0
+LONGEST_EVENT = timedelta(hours=1)
+"""No event tells of longer than this."""
 QUESTIONS = 100
 """Waiting at most; more are told so."""
 
@@ -41,6 +45,8 @@ async def serve(settings: RecorderSettings) -> None:
     retention = Retention(
         samples=timedelta(days=settings.database.sample_days),
         events=timedelta(days=settings.database.event_days),
+        five_minutes=timedelta(days=settings.database.five_minute_days),
+        hours=timedelta(days=settings.database.hour_days),
     )
     store = Store(settings.database_url)
     try:
@@ -81,6 +87,7 @@ class Recorder:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
+            group.create_task(self._roll_up(), name="roll-ups")
             group.create_task(self._tidy_up(), name="retention")
             for _ in range(2):
                 group.create_task(self._answer(), name="history")
@@ -155,7 +162,8 @@ class Recorder:
 
     def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
         """The row that would tell a repeat may be gone by its age; then the watermark tells."""
-        is_old = event.at < self._retention.horizon(event.kind, now)
+        # Its samples are older than itself, and would be added to what was made of them.
+        is_old = event.at < self._retention.horizon(event.kind, now) + LONGEST_EVENT
         return is_old and self._store.has(event.node, event.stream, event.sequence)
 
     async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
@@ -235,14 +243,21 @@ class Recorder:
             if query.expires_at <= _now():
                 continue
             try:
-                found = await self._store.read(statement_of(query))
+                answer = await self._answer_to(query)
             except BadQuestion as error:
                 self._say(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
                 self._say(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._say(answer_of(query, found))
+                self._say(answer)
+
+    async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
+        if query.what not in ("series", "usage"):
+            return answer_of(query, await self._store.read(statement_of(query)))
+        question = figures.question_of(query, _now())
+        statement = figures.statement_of(question, self._retention, _now())
+        return figures.answer_of(question, await self._store.read(statement))
 
     def _say(self, answer: HistoryAnswer) -> None:
         try:
@@ -250,6 +265,21 @@ class Recorder:
         except ValueError as error:
             # The client's name is its own choice; one unfit for a topic cannot be answered.
             logger.debug("no answer: %s", error)
+
+    async def _roll_up(self) -> None:
+        trouble = ""
+        while True:
+            try:
+                while await self._store.roll_up(_now()):  # noqa: ASYNC110 - not a poll
+                    # Between two small transactions the writer gets its turn.
+                    await asyncio.sleep(0.005)
+                trouble = ""
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                words = _words(error)
+                if words != trouble:
+                    logger.warning("%s: roll-ups wait: %s", self._store.name, words)
+                trouble = words
+            await asyncio.sleep(ROLL_UP_SECONDS)
 
     async def _tidy_up(self) -> None:
         while True:
@@ -260,6 +290,9 @@ class Recorder:
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _delete_old(self) -> None:
+        for tier, before in self._retention.seals(_now()):
+            while await self._store.seal(tier, before):  # noqa: ASYNC110 - not a poll
+                await asyncio.sleep(0.05)
         for statement in self._retention.deletions(_now()):
             while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
                 # Between two small deletions the writer gets its turn.

@@ -34,13 +34,14 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.recorder import rows, tables
+from services.recorder import accounting, rows, tables
 from services.recorder.migrate import migrate
 from services.recorder.progress import Gap, Progress
+from services.recorder.rollup import TIERS, Tier
+from services.recorder.upsert import insert_into
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,7 @@ class Store:
         async with self._writer().begin() as connection:
             await _insert(connection, tables.event, [one.event for one in made])
             await _insert(connection, tables.gpu_sample, samples)
+            await accounting.mark(connection, samples)
             for one in made:
                 if one.run is not None:
                     await connection.execute(self._upsert_run(), one.run)
@@ -223,6 +225,20 @@ class Store:
         async with self._one_at_a_time, self._writer().begin() as connection:
             result = await connection.execute(statement)
             return result.rowcount if isinstance(result, CursorResult) else 0
+
+    async def roll_up(self, now: datetime) -> int:
+        """Make some of the buckets anew that something came for; return how many, 0 when done."""
+        for tier in TIERS:
+            async with self._one_at_a_time, self._writer().begin() as connection:
+                made = await accounting.roll_up(connection, tier, now)
+            if made:
+                return made
+        return 0
+
+    async def seal(self, tier: Tier, before: datetime) -> int:
+        """Delete what some buckets before an instant were made of; return how many, 0 if none."""
+        async with self._one_at_a_time, self._writer().begin() as connection:
+            return await accounting.seal(connection, tier, before)
 
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
@@ -264,7 +280,7 @@ class Store:
         return touched, gaps
 
     def _upsert_run(self) -> Insert:
-        statement = _insert_into(self._dialect, tables.run)
+        statement = insert_into(self._dialect, tables.run)
         new, old = statement.excluded, tables.run.c
         kept = {"node", "run", "first_at"}
         # Final wins over not final whatever the clock says; else the newer one wins.
@@ -279,7 +295,7 @@ class Store:
         )
 
     def _upsert_stream(self) -> Insert:
-        statement = _insert_into(self._dialect, tables.stream)
+        statement = insert_into(self._dialect, tables.stream)
         changed = ("watermark", "gaps", "updated_at")
         return statement.on_conflict_do_update(
             index_elements=["node", "stream"],
@@ -291,13 +307,9 @@ class Store:
         return self._writer().dialect.name
 
 
-def _insert_into(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-
-
 async def _insert(connection: AsyncConnection, table: Table, values: list[rows.Row]) -> None:
     if values:
-        statement = _insert_into(connection.dialect.name, table).on_conflict_do_nothing()
+        statement = insert_into(connection.dialect.name, table).on_conflict_do_nothing()
         await connection.execute(statement, values)
 
 

@@ -26,6 +26,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from services.recorder import rollup, use
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -140,6 +142,8 @@ gpu_sample = Table(
     Column("energy_joules", Double),
     Column("sm_clock_mhz", Double),
     Column("fan_percent", Double),
+    Column("energy_used_joules", Double),
+    Column("users", Text),
     PrimaryKeyConstraint("node", "gpu", "at"),
     Index(None, "at", "node", "gpu"),
     sqlite_with_rowid=False,
@@ -166,4 +170,104 @@ dead_letter = Table(
     Column("payload_bytes", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("received_at", Instant, nullable=False),
+)
+
+
+def _rolled(tier: rollup.Tier) -> Table:
+    gauges = (
+        Column(f"{gauge}_{what}", Double, nullable=what in ("min", "max"))
+        for gauge in rollup.GAUGES
+        for what in ("sum", "seconds", "min", "max")
+    )
+    return Table(
+        f"sample_{tier.name}",
+        metadata,
+        Column("node", Text, nullable=False),
+        Column("gpu", Text, nullable=False),
+        Column("start", Instant, nullable=False),
+        # What it was made of is deleted: what comes now is added to it.
+        Column("is_sealed", Boolean, nullable=False),
+        Column("samples", BigInteger, nullable=False),
+        Column("seconds", Double, nullable=False),
+        *(Column(f"{state}_seconds", Double, nullable=False) for state in rollup.STATES),
+        Column("energy_joules", Double, nullable=False),
+        Column("energy_seconds", Double, nullable=False),
+        *gauges,
+        PrimaryKeyConstraint("node", "gpu", "start"),
+        Index(None, "is_sealed", "start"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _who() -> tuple[Column[str], ...]:
+    return tuple(Column(name, Text, nullable=False) for name in use.Who._fields)
+
+
+def _used() -> tuple[Column[float], ...]:
+    return (
+        *(Column(name, Double, nullable=False) for name in use.SUMS),
+        *(Column(name, Double) for name in use.LIMITS),
+    )
+
+
+def _use(tier: rollup.Tier) -> Table:
+    return Table(
+        f"use_{tier.name}",
+        metadata,
+        Column("node", Text, nullable=False),
+        Column("gpu", Text, nullable=False),
+        Column("start", Instant, nullable=False),
+        *_who(),
+        *_used(),
+        PrimaryKeyConstraint("node", "gpu", "start", *use.Who._fields),
+        Index(None, "start"),
+        sqlite_with_rowid=False,
+    )
+
+
+sample_5m, sample_1h, sample_1d = rolled = tuple(map(_rolled, rollup.TIERS))
+use_1h, use_1d = _use(rollup.HOUR), _use(rollup.DAY)
+
+dirty = Table(
+    "dirty",
+    metadata,
+    Column("tier", Text, nullable=False),
+    Column("start", Instant, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    PrimaryKeyConstraint("tier", "start", "node", "gpu"),
+    Index(None, "node", "gpu", "start"),
+    sqlite_with_rowid=False,
+)
+
+# The stretches that were counted of each five minutes, so that none is counted twice.
+stretch = Table(
+    "stretch",
+    metadata,
+    Column("node", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    Column("start", Instant, nullable=False),
+    *_who(),
+    Column("begin", Instant, nullable=False),
+    Column("end", Instant, nullable=False),
+    Column("interval", Double, nullable=False),
+    *_used(),
+    PrimaryKeyConstraint("node", "gpu", "start", *use.Who._fields, "begin"),
+    sqlite_with_rowid=False,
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("node", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    *_who(),
+    Column("begin", Instant, nullable=False),
+    Column("end", Instant, nullable=False),
+    Column("interval", Double, nullable=False),
+    *_used(),
+    Index(None, "node", "gpu", "end"),
+    Index(None, "begin", "id"),
+    Index(None, "user", "begin", "id"),
 )

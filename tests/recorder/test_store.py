@@ -191,8 +191,14 @@ async def test_old_rows_go_in_small_batches_and_young_ones_stay(tmp_path: Path) 
                 ),
                 now=now,
             )
-        await store.write(numbers(an_event(9000, at=now - timedelta(days=800))), now=now)
+        older = now - timedelta(days=800)
+        await store.write(numbers(*(an_event(9000 + i, at=older) for i in range(1200))), now=now)
 
+        while await store.roll_up(now):
+            pass
+        for tier, before in KEEP.seals(now):
+            while await store.seal(tier, before):
+                pass
         most = 0
         for statement in KEEP.deletions(now):
             while gone := await store.change(statement):

@@ -22,6 +22,7 @@ from gleaner.bus.messages.record import (
     Recorded,
     Sample,
     Samples,
+    SampleUser,
 )
 from gleaner.bus.messages.run import (
     Catalogue,
@@ -90,6 +91,7 @@ __all__ = [
     "RunState",
     "RunnerState",
     "Sample",
+    "SampleUser",
     "Samples",
     "SchedulerBeat",
     "SchedulerState",

@@ -40,6 +40,10 @@ class Holder(Value):
     memory_used_bytes: int | None = None
     run: str | None = None
     """Our run it belongs to; None for everybody else's."""
+    entry: str | None = None
+    """The entry of that run."""
+    container: str | None = None
+    """The container's id, cut to 12 characters, if the cgroup tells."""
     ignored: str | None = None
     """Why it does not count (`"program nvidia-smi"`, `"user backup"`), or None if it counts."""
     alive: bool = True

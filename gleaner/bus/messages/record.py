@@ -29,6 +29,22 @@ class EventKind(StrEnum):
     """The outbox was full; data: dropped."""
 
 
+class SampleUser(Value):
+    """What one user, or one run of ours, has on one GPU at the moment of a sample."""
+
+    user: str | None = None
+    """The user's name, or `uid 1000` where the id has none; None where nobody knows."""
+    run: str | None = None
+    """Our run; its user is not a person's use of the GPU. None for people."""
+    entry: str | None = None
+    """The entry of that run."""
+    container: str | None = None
+    """The container's id, cut to 12 characters, if the cgroup tells."""
+    processes: int
+    memory_used_bytes: int | None = None
+    """Of all these processes; None if it is not known of one of them."""
+
+
 class Sample(Value):
     """One GPU over one sample interval: what the driver said at its end."""
 
@@ -46,6 +62,10 @@ class Sample(Value):
     energy_joules: float | None = None
     sm_clock_mhz: float | None = None
     fan_percent: float | None = None
+    energy_used_joules: float | None = None
+    """By the driver's counter since the sample before; None after a start or a reset of it."""
+    users: tuple[SampleUser, ...] | None = None
+    """Who holds it, without processes that are ignored; None where nobody can tell."""
 
 
 class Samples(Value):
@@ -86,10 +106,18 @@ class HistoryQuery(Message):
 
     id: str
     client: str
-    what: Literal["events", "runs", "samples"]
+    what: Literal["events", "runs", "samples", "sessions", "series", "usage"]
+    """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
+    `usage`: GPU-hours."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
+    user: str | None = None
+    """Of sessions and usage: this person's only."""
+    by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None
+    """Of usage; `hour` is the hour of the day, in UTC. None: by user, and by entry of ours."""
+    points: int | None = None
+    """Of a series: at most about so many rows in all; the resolution follows from it."""
     since: Utc | None = None
     until: Utc | None = None
     limit: int = 100

@@ -1,0 +1,50 @@
+"""Who has a GPU, for the record: its holders put together by user, run and container."""
+
+from __future__ import annotations
+
+import re
+
+from gleaner.bus.messages import GpuCondition, GpuState, Holder, SampleUser
+
+_CONTAINER = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+"""Docker, containerd, CRI-O and Podman all name a container's cgroup by its full id."""
+_SHORT = 12
+
+
+def container_of(cgroup: str | None) -> str | None:
+    """Return the id of the innermost container a cgroup belongs to, as `docker ps` prints it."""
+    found = _CONTAINER.findall(cgroup or "")
+    return found[-1][:_SHORT] if found else None
+
+
+def users_of(state: GpuState | None) -> tuple[SampleUser, ...] | None:
+    """Return who has a GPU; None where nobody can tell."""
+    if state is None or state.state in (GpuCondition.UNKNOWN, GpuCondition.LOST):
+        return None
+    by_user: dict[tuple[str | None, ...], list[Holder]] = {}
+    for one in state.holders:
+        if one.ignored is None:
+            key = (_name(one), one.run, one.entry, one.container)
+            by_user.setdefault(key, []).append(one)
+    return tuple(
+        SampleUser(
+            user=user,
+            run=run,
+            entry=entry,
+            container=container,
+            processes=len(holders),
+            memory_used_bytes=_memory(holders),
+        )
+        for (user, run, entry, container), holders in by_user.items()
+    )
+
+
+def _name(holder: Holder) -> str | None:
+    if holder.user is None and holder.user_id is not None:
+        return f"uid {holder.user_id}"
+    return holder.user
+
+
+def _memory(holders: list[Holder]) -> int | None:
+    known = [one.memory_used_bytes for one in holders if one.memory_used_bytes is not None]
+    return sum(known) if len(known) == len(holders) else None

@@ -1,0 +1,122 @@
+"""Roll-ups: what many samples of a GPU come to, in buckets of UTC; pure.
+
+Everything is a sum, a count of seconds, a minimum or a maximum, so that buckets add up to larger
+ones exactly and a bucket can be made again from what is below it. Gauges are weighted by the
+seconds a sample stands for: a mean is `NAME_sum / NAME_seconds`, right also where the interval of
+samples changed, and nothing at all where nobody knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gleaner.bus.messages import GpuCondition
+
+Row = Mapping[str, Any]
+Totals = dict[str, Any]
+
+GAUGES = (
+    "utilization_percent",
+    "memory_utilization_percent",
+    "memory_used_bytes",
+    "temperature_celsius",
+    "power_watts",
+    "sm_clock_mhz",
+    "fan_percent",
+)
+STATES = tuple(state.value for state in GpuCondition)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SUMS = (
+    "samples",
+    "seconds",
+    *(f"{state}_seconds" for state in STATES),
+    "energy_joules",
+    "energy_seconds",
+    *(f"{gauge}_{what}" for gauge in GAUGES for what in ("sum", "seconds")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """One resolution."""
+
+    name: str
+    width: timedelta
+
+
+FIVE_MINUTES = Tier(name="5m", width=timedelta(minutes=5))
+HOUR = Tier(name="1h", width=timedelta(hours=1))
+DAY = Tier(name="1d", width=timedelta(days=1))
+TIERS = (FIVE_MINUTES, HOUR, DAY)
+"""From the finest; each is made of the one before, the first of samples."""
+
+
+def bucket_of(at: datetime, width: timedelta) -> datetime:
+    """Return the beginning of the bucket a sample belongs to.
+
+    A sample stands for the time that ends at it, so one on the boundary belongs before it.
+    """
+    return start_of(at - _MICROSECOND, width)
+
+
+def start_of(at: datetime, width: timedelta) -> datetime:
+    """Return the last boundary that is not after an instant."""
+    return _EPOCH + (at - _EPOCH) // width * width
+
+
+def of_samples(samples: Iterable[Row]) -> Totals:
+    """Return what samples come to."""
+    totals = _nothing()
+    for sample in samples:
+        seconds = sample["seconds"]
+        state = sample["state"] if sample["state"] in STATES else GpuCondition.UNKNOWN.value
+        totals["samples"] += 1
+        totals["seconds"] += seconds
+        totals[f"{state}_seconds"] += seconds
+        energy = energy_of(sample)
+        if energy is not None:
+            totals["energy_joules"] += energy
+            totals["energy_seconds"] += seconds
+        for gauge in GAUGES:
+            value = sample[gauge]
+            if value is not None:
+                totals[f"{gauge}_sum"] += value * seconds
+                totals[f"{gauge}_seconds"] += seconds
+                _widen(totals, gauge, value, value)
+    return totals
+
+
+def of_totals(parts: Iterable[Row]) -> Totals:
+    """Return what buckets come to together."""
+    totals = _nothing()
+    for part in parts:
+        for name in _SUMS:
+            totals[name] += part[name]
+        for gauge in GAUGES:
+            if part[f"{gauge}_min"] is not None:
+                _widen(totals, gauge, part[f"{gauge}_min"], part[f"{gauge}_max"])
+    return totals
+
+
+def energy_of(sample: Row) -> float | None:
+    """Return the energy a sample stands for: by the counter, else by the power at its end."""
+    if sample["energy_used_joules"] is not None:
+        return float(sample["energy_used_joules"])
+    return None if sample["power_watts"] is None else sample["power_watts"] * sample["seconds"]
+
+
+def _nothing() -> Totals:
+    limits = (f"{gauge}_{what}" for gauge in GAUGES for what in ("min", "max"))
+    return dict.fromkeys(_SUMS, 0) | dict.fromkeys(limits)
+
+
+def _widen(totals: Totals, gauge: str, low: float, high: float) -> None:
+    if totals[f"{gauge}_min"] is None or low < totals[f"{gauge}_min"]:
+        totals[f"{gauge}_min"] = low
+    if totals[f"{gauge}_max"] is None or high > totals[f"{gauge}_max"]:
+        totals[f"{gauge}_max"] = high

@@ -1,0 +1,148 @@
+"""Series and usage: what a known day comes to, at whatever resolution is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.recorder import figures
+from services.recorder.history import BadQuestion
+from services.recorder.retention import Retention
+from services.recorder.store import Store
+from tests.recorder.builders import url
+from tests.recorder.test_history import a_query, page
+from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
+
+NOW = START + timedelta(days=2, hours=1)
+KEEP = Retention(samples=timedelta(days=3), events=timedelta(days=731))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Two equal days on two GPUs."""
+    days = [a_sample(START + INTERVAL * place) for place in range(1, 2 * 576 + 1)]
+    both = [one.model_copy(update={"gpu": gpu}) for one in days for gpu in ("GPU-1", "GPU-2")]
+    async with Store(url(tmp_path)) as store:
+        await record(store, [event(1, both)], NOW)
+        await settle(store, NOW)
+        yield store
+
+
+async def ask(store: Store, keep: Retention = KEEP, **wanted: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        question = figures.question_of(a_query(cursor=cursor, **wanted), NOW)
+        found = await store.read(figures.statement_of(question, keep, NOW))
+        answer = figures.answer_of(question, found)
+        rows += answer.rows
+        cursor = answer.cursor
+        if cursor is None:
+            return rows
+
+
+@pytest.mark.parametrize(
+    ("points", "resolution"), [(2, 86400), (48, 3600), (576, 300), (1152, 150)]
+)
+async def test_a_series_has_the_resolution_that_fits(
+    store: Store, points: int, resolution: int
+) -> None:
+    since, until = START, START + timedelta(days=2)
+
+    rows = await ask(
+        store, what="series", gpu="GPU-1", points=points, since=since, until=until, limit=100
+    )
+
+    assert len(rows) == points
+    assert {row["resolution_seconds"] for row in rows} == {resolution}
+    assert rows[-1]["start"] == START.isoformat()
+    assert sum(row["busy_seconds"] for row in rows) == 2 * 6 * 3600
+    assert sum(row["energy_joules"] for row in rows) == 2 * 3600 * (1500 + 1800 + 200 + 500)
+    assert max(row["utilization_percent_max"] for row in rows) == 90
+    mean = sum(row["utilization_percent"] * row["seconds"] for row in rows) / (2 * 86400)
+    assert mean == pytest.approx((6 * 90 + 4 * 60 + 2 * 80) / 24)
+
+
+async def test_a_series_of_a_node_is_that_of_all_its_gpus(store: Store) -> None:
+    rows = await ask(store, what="series", node="n1", points=2, since=START, until=NOW)
+
+    assert sum(row["busy_seconds"] for row in rows) == 2 * 2 * 6 * 3600
+
+
+async def test_what_is_too_old_for_a_fine_resolution_comes_coarser(store: Store) -> None:
+    short = Retention(samples=timedelta(hours=1), events=timedelta(days=9))
+
+    rows = await ask(store, short, what="series", gpu="GPU-1", points=5000, since=START)
+
+    assert {row["resolution_seconds"] for row in rows} == {300}
+
+
+async def test_gpu_hours_by_user_are_those_of_the_story(store: Store) -> None:
+    rows = await ask(store, what="usage", since=START)
+
+    told = [(row["user"], row["entry"], row["gpu_hours"], row["held_hours"]) for row in rows]
+    assert told == [("alice", None, 32, 8), (None, "fold", 24, 0), ("bob", None, 8, 0)]
+    assert [row["shared_hours"] for row in rows] == [8, 0, 8]
+    assert rows[2]["utilized_hours"] == pytest.approx(8 * 0.8)
+
+
+@pytest.mark.parametrize(
+    ("by", "keys", "hours"),
+    [
+        ("node", ["n1"], 56),
+        ("gpu", ["n1", "n1"], 28),
+        ("day", ["2026-03-02", "2026-03-01"], 28),
+        ("week", ["2026-W10", "2026-W09"], 28),
+        ("month", ["2026-03"], 56),
+    ],
+)
+async def test_gpu_hours_are_told_by_whatever_is_asked(
+    store: Store, by: str, keys: list[str], hours: float
+) -> None:
+    rows = await ask(store, what="usage", by=by, since=START, limit=1)
+
+    assert [next(iter(row.values())) for row in rows] == keys
+    assert {row["gpu_hours"] for row in rows} == {hours}
+
+
+async def test_the_least_used_hours_of_the_day_show(store: Store) -> None:
+    rows = await ask(store, what="usage", by="hour", since=START)
+
+    used = {row["hour"]: row["gpu_hours"] for row in rows}
+    assert [hour for hour, hours in used.items() if not hours] == [
+        "06", "07", "14", "15", "18", "19", "20", "21", "22", "23",
+    ]  # fmt: skip
+    assert used["09"] == 4
+    alone = await ask(store, what="usage", by="hour", user="bob", since=START)
+    assert {row["hour"]: row["gpu_hours"] for row in alone} == {"16": 4, "17": 4}
+
+
+async def test_sessions_come_newest_first_and_by_user(store: Store) -> None:
+    rows, _ = await page(store, what="sessions", user="bob")
+
+    assert [(row["gpu"], row["seconds"]) for row in rows] == [
+        ("GPU-2", 7200), ("GPU-1", 7200), ("GPU-2", 7200), ("GPU-1", 7200),
+    ]  # fmt: skip
+    assert (rows[0]["entry"], rows[0]["container"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"what": "series"}, "name it"),
+        ({"what": "series", "gpu": "G", "points": 0}, "points is 0"),
+        ({"what": "usage", "limit": 0}, "limit is 0"),
+        ({"what": "usage", "since": NOW, "until": START}, "since is not before until"),
+        ({"what": "usage", "cursor": "x"}, "cursor"),
+        ({"what": "usage", "cursor": "WzEsMl0="}, "cursor"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_reason(
+    wanted: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(BadQuestion, match=why):
+        figures.question_of(a_query(**wanted), NOW)

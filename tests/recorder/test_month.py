@@ -1,0 +1,249 @@
+"""A scripted month whose GPU-hours, energy and sessions are known by arithmetic comes out exact.
+
+No real time passes: the recorder's clock is a value. The month has restarts, repeated events, late
+data (also after what it belongs to was sealed) and a clock that is set back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from gleaner.bus.messages import Event, Sample, Samples, SampleUser
+from services.recorder import tables
+from services.recorder.retention import Retention
+from services.recorder.rows import rows_of
+from services.recorder.store import Number, Store
+from tests.recorder.builders import an_event, url
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAYS = 31
+INTERVAL = timedelta(seconds=150)
+PER_EVENT = 8
+PER_DAY = timedelta(days=1) // INTERVAL // PER_EVENT
+KEEP = Retention(
+    samples=timedelta(days=2),
+    events=timedelta(days=731),
+    five_minutes=timedelta(days=5),
+    hours=timedelta(days=10),
+)
+ALICE = SampleUser(user="alice", container="c0ffee", processes=2, memory_used_bytes=2**30)
+BOB = SampleUser(user="bob", processes=1, memory_used_bytes=2**31)
+FOLD = SampleUser(user="nobody", run="r1", entry="fold", processes=1, memory_used_bytes=2**20)
+WATTS = {"idle": 50, "busy": 300, "held": 100, "ours": 250}
+
+
+def at_work(at: datetime) -> tuple[str, tuple[SampleUser, ...], float]:
+    """Each day the same: ours by night, alice 8 to 12, held to 14, alice and bob 16 to 18."""
+    hour = (at - timedelta(microseconds=1)).hour
+    if hour < 6:
+        return "ours", (FOLD,), 90
+    if 8 <= hour < 12:
+        return "busy", (ALICE,), 60
+    if 12 <= hour < 14:
+        return "held", (ALICE,), 0
+    if 16 <= hour < 18:
+        return "busy", (ALICE, BOB), 80
+    return "idle", (), 0
+
+
+def a_sample(at: datetime, gpu: str = "GPU-1") -> Sample:
+    state, users, load = at_work(at)
+    return Sample(
+        gpu=gpu,
+        index=0,
+        state=state,
+        at=at,
+        seconds=INTERVAL.total_seconds(),
+        utilization_percent=load,
+        memory_used_bytes=sum(user.memory_used_bytes or 0 for user in users),
+        power_watts=1.0,
+        energy_used_joules=WATTS[state] * INTERVAL.total_seconds(),
+        users=users,
+    )
+
+
+def event(number: int, samples: Iterable[Sample], stream: str = "s1") -> Event:
+    data = Samples(samples=tuple(samples))
+    return an_event(
+        number,
+        kind="samples",
+        stream=stream,
+        data=data.model_dump(mode="json"),
+        at=max(one.at for one in data.samples),
+    )
+
+
+def month() -> Iterator[Event]:
+    for number in range(1, DAYS * PER_DAY + 1):
+        at = START + (number - 1) * PER_EVENT * INTERVAL
+        yield event(number, [a_sample(at + INTERVAL * (i + 1)) for i in range(PER_EVENT)])
+
+
+async def record(store: Store, events: Iterable[Event], now: datetime) -> None:
+    numbers = [
+        Number(
+            node=one.node,
+            stream=one.stream,
+            sequence=one.sequence,
+            oldest=one.oldest_sequence,
+            rows=rows_of(one, now),
+        )
+        for one in events
+    ]
+    await store.write(numbers, now=now)
+
+
+async def settle(store: Store, now: datetime) -> None:
+    while await store.roll_up(now):
+        pass
+
+
+async def tidy_up(store: Store, now: datetime) -> None:
+    for tier, before in KEEP.seals(now):
+        while await store.seal(tier, before):
+            pass
+
+
+async def rows(store: Store, table: Any, *where: Any) -> list[dict[str, Any]]:
+    found = await store.read(select(table).where(*where))
+    return [row._asdict() for row in found]
+
+
+def total(found: list[dict[str, Any]], name: str) -> float:
+    return float(sum(row[name] for row in found))
+
+
+async def play(store_url: str, *, seed: int) -> None:
+    """Record the month day by day: out of order, some twice, some days late, with restarts."""
+    chance = random.Random(seed)
+    late: list[Event] = []
+    repeated: list[Event] = []
+    by_day: dict[int, list[Event]] = {}
+    for one in month():
+        by_day.setdefault((one.sequence - 1) // PER_DAY, []).append(one)
+    for day, events in by_day.items():
+        now = START + timedelta(days=day + 1, minutes=10)
+        today = [one for one in events if chance.random() > 0.1]
+        # A node that was cut off for the first week sends that part at the end.
+        late += [one for one in events if one not in today]
+        chance.shuffle(today)
+        repeated = chance.sample(today, 20)
+        async with Store(store_url) as store:
+            await record(store, today, now)
+            for _ in range(chance.randrange(4)):
+                await store.roll_up(now)
+        async with Store(store_url) as store:
+            # Sent again because the answer got lost, while half of the day is rolled up.
+            await record(store, repeated, now)
+            await settle(store, now)
+            await tidy_up(store, now)
+            if day % 4 == 3:
+                await record(store, late[: len(late) // 2], now)
+                late = late[len(late) // 2 :]
+    end = START + timedelta(days=DAYS + 1)
+    async with Store(store_url) as store:
+        await record(store, late, end)
+        await store.roll_up(end)
+    async with Store(store_url) as store:
+        await settle(store, end)
+        await tidy_up(store, end)
+        await settle(store, end)
+
+
+@pytest.mark.timeout(300)
+async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
+    await play(url(tmp_path), seed=1)
+
+    async with Store(url(tmp_path)) as store:
+        days = await rows(store, tables.sample_1d)
+        assert [row["start"] for row in days] == [START + timedelta(days=n) for n in range(DAYS)]
+        hours = {"ours": 6, "busy": 6, "held": 2, "idle": 10, "dirty": 0, "unknown": 0}
+        for row in days:
+            assert {state: row[f"{state}_seconds"] / 3600 for state in hours} == hours
+            assert row["samples"] == 24 * 24
+            assert row["energy_joules"] == 3600 * (6 * 250 + 6 * 300 + 2 * 100 + 10 * 50)
+            assert row["utilization_percent_sum"] / 3600 == 6 * 90 + 4 * 60 + 2 * 80
+            assert (row["utilization_percent_min"], row["utilization_percent_max"]) == (0, 90)
+
+        sessions = await rows(store, tables.session)
+        of = {name: [one for one in sessions if one["user"] == name] for name in ("alice", "bob")}
+        ours = [one for one in sessions if one["entry"]]
+        assert (len(of["alice"]), len(of["bob"]), len(ours)) == (2 * DAYS, DAYS, DAYS)
+        assert len(sessions) == 4 * DAYS
+        first, second = sorted(of["alice"], key=lambda one: one["begin"])[:2]
+        assert (first["begin"], first["end"]) == (
+            START + timedelta(hours=8),
+            START + timedelta(hours=14),
+        )
+        assert (first["busy_seconds"], first["held_seconds"]) == (4 * 3600, 2 * 3600)
+        assert (first["container"], first["utilization_max"]) == ("c0ffee", 60)
+        assert first["utilization_sum"] == 4 * 3600 * 60
+        assert first["memory_byte_seconds"] == 6 * 3600 * 2**30
+        assert first["energy_joules"] == 3600 * (4 * 300 + 2 * 100)
+        assert (second["shared_seconds"], second["energy_joules"]) == (7200, 3600 * 300)
+        assert {one["shared_seconds"] for one in of["bob"]} == {7200}
+        assert {(one["entry"], one["user"], one["seconds"]) for one in ours} == {
+            ("fold", "", 6 * 3600)
+        }
+
+        used = await rows(store, tables.use_1d)
+        mine = [one for one in used if one["user"] == "alice"]
+        assert total(mine, "seconds") == DAYS * 8 * 3600
+        assert total(await rows(store, tables.use_1d), "seconds") == DAYS * 16 * 3600
+        # Everything below has gone by its age, and nothing waits.
+        assert await rows(store, tables.dirty) == []
+        oldest = START + timedelta(days=DAYS - 3)
+        assert all(one["at"] > oldest for one in await rows(store, tables.gpu_sample))
+
+
+async def test_a_clock_that_is_set_back_counts_the_time_that_really_passed(tmp_path: Path) -> None:
+    """From 9:30 back to 8:30: that hour is there twice, and alice has used both."""
+    first = START + timedelta(hours=8)
+    before = [a_sample(first + INTERVAL * place) for place in range(1, 37)]
+    # Not to the microsecond the same instants, else it would be the same samples.
+    shift = timedelta(minutes=30, microseconds=-7)
+    after = [a_sample(first + shift + INTERVAL * place) for place in range(1, 25)]
+    now = START + timedelta(days=1)
+
+    async with Store(url(tmp_path)) as store:
+        await record(store, [event(1, before)], now)
+        await settle(store, now)
+        await record(store, [event(2, after)], now)
+        await settle(store, now)
+
+        (day,) = await rows(store, tables.sample_1d)
+        assert day["busy_seconds"] == 150 * 60
+        assert day["energy_joules"] == 150 * 60 * 300
+        (session,) = await rows(store, tables.session)
+        assert session["seconds"] == 150 * 60
+        assert session["end"] == first + timedelta(hours=1, minutes=30)
+
+
+async def test_a_pause_of_more_than_two_intervals_ends_a_session(tmp_path: Path) -> None:
+    first = START + timedelta(hours=8)
+    places = [*range(1, 10), *range(12, 20), *range(23, 30)]
+    now = START + timedelta(days=1)
+    async with Store(url(tmp_path)) as store:
+        await record(store, [event(1, [a_sample(first + INTERVAL * one) for one in places])], now)
+        await settle(store, now)
+
+        found = [
+            ((one["begin"] - first) // INTERVAL, (one["end"] - first) // INTERVAL)
+            for one in await rows(store, tables.session)
+        ]
+        assert found == [(0, 19), (22, 29)]
+
+        # What was missing comes late, and it was one session.
+        await record(
+            store, [event(2, [a_sample(first + INTERVAL * one) for one in (20, 21, 22)])], now
+        )
+        await settle(store, now)
+        (session,) = await rows(store, tables.session)
+        assert session["seconds"] == 150 * (len(places) + 3)
