@@ -273,7 +273,7 @@ class TestWithBroker:
         assert status == 0
         assert text.endswith("  - held: it failed 5 times in a row (exit 139)\n")
         assert missing[0] == 1
-        assert missing[2].startswith("gpu1:77: there is no such GPU or workload")
+        assert missing[2].startswith("gpu1:77: there is no such GPU, node or workload")
 
     async def test_a_pause_is_asked_for_and_the_answer_told(
         self, mosquitto: Mosquitto, fleet: MqttBus
