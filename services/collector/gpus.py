@@ -53,6 +53,9 @@ RESCAN_SHARE = 5
 """After a search of all processes, this many times as long passes before the next."""
 SEARCHES = 2
 """How often is searched for who opened a device once: the first search may come too early."""
+FIRST_SECONDS = 0.25
+"""The first checks follow each other in steps that grow by this: who starts at the same time as we
+do, a page or a scheduler, has missed the first beat."""
 URGENT_SECONDS = 0.1
 """How often is checked while a run's GPU is being cleared."""
 URGENT_FOR_SECONDS = 10.0
@@ -147,7 +150,7 @@ class GpuWatch:
 
     async def wait(self, started: float) -> None:
         """Return when the next check is due: by the clock, or because something asks for it."""
-        every = self._settings.gpu.check_seconds
+        every = min(self._settings.gpu.check_seconds, FIRST_SECONDS * self._sequence)
         if time.monotonic() < self._urgent_until:
             every = min(every, URGENT_SECONDS)
         await asyncio.sleep(max(0.0, started + LEAST_SECONDS - time.monotonic()))

@@ -156,6 +156,10 @@ class CudaStranger:
                 return int(line.split()[2])
         return None
 
+    def is_ready(self) -> bool:
+        """Whether it has all that it wants."""
+        return self.at("ready") is not None
+
     def end(self) -> None:
         """Kill it."""
         self.process.kill()
