@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -256,6 +256,79 @@ def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     from gleaner.cli.comma import comma_separated
 
     print(comma_separated(columns, rows), end="")
+
+
+By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner usage`, `gleaner usage --by month --since 365d --csv`",
+)
+def usage(
+    config: Config = None,
+    by: Annotated[By, typer.Option("--by", help="`hour` is the hour of the day.")] = "user",
+    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "30d",
+    node: Annotated[str | None, typer.Option("--node", help="Of one node only.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Of one person only.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Say who used how many GPU-hours, or when and where they were used; times are UTC.
+
+    Several users of one GPU count in full each, as `shared`.
+    """
+    from gleaner.cli import usage as figures
+
+    seconds = _seconds("--since", since)
+    rows = _wait_for(
+        figures.usage(_load(config), by=by, since_seconds=seconds, node=node, user=user)
+    )
+    _show_figures(rows, figures.usage_table, as_json=as_json, as_csv=as_csv)
+
+
+@app.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner history GPU-5fa1… --since 7d`, `gleaner history gpu1 --csv`",
+)
+def history(
+    target: Annotated[str, typer.Argument(help="A GPU's UUID, or a node.")],
+    config: Config = None,
+    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",
+    points: Annotated[int, typer.Option("--points", min=1, help="About how many rows.")] = 24,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Show how a GPU or node fared, at the resolution that fits; times are UTC."""
+    from gleaner.cli import usage as figures
+
+    seconds = _seconds("--since", since)
+    rows = _wait_for(figures.history(_load(config), target, since_seconds=seconds, points=points))
+    _show_figures(rows, figures.history_table, as_json=as_json, as_csv=as_csv)
+
+
+def _seconds(option: str, text: str) -> float:
+    from gleaner.cli.words import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Failed(f"{option}: {error}", code=EXIT_USAGE) from error
+
+
+def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -> None:
+    from rich.console import Console
+
+    from gleaner.cli import usage as figures
+
+    if as_json:
+        print(figures.as_json(rows))
+    elif as_csv:
+        figures.write_csv(rows, sys.stdout)
+    elif rows:
+        Console().print(table(rows))
+    else:
+        print("nothing is recorded of that time")
 
 
 NodeArgument = Annotated[str | None, typer.Argument(help="A node; all of them without it.")]

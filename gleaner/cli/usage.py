@@ -1,0 +1,118 @@
+"""`gleaner usage` and `gleaner history`: who used what, and how a GPU fared, from the recorder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TextIO
+
+from rich.table import Table
+
+from gleaner.cli.connect import connected
+from gleaner.cli.settings import Settings
+from gleaner.cli.words import percent
+
+Row = Mapping[str, Any]
+By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
+_KEYS = ("user", "entry", "node", "gpu", "hour", "day", "week", "month", "start")
+_WATT_HOURS = 3600
+
+
+async def usage(
+    settings: Settings, *, by: By, since_seconds: float, node: str | None, user: str | None
+) -> list[Row]:
+    """Return GPU-hours since so long ago."""
+    since = datetime.now(UTC) - timedelta(seconds=since_seconds)
+    async with connected(settings) as client:
+        found = client.history(what="usage", by=by, since=since, node=node, user=user)
+        return [row async for row in found]
+
+
+async def history(
+    settings: Settings, target: str, *, since_seconds: float, points: int
+) -> list[Row]:
+    """Return readings of a GPU, else of a node of that name, oldest first."""
+    until = datetime.now(UTC)
+    since = until - timedelta(seconds=since_seconds)
+    rows: list[Row] = []
+    async with connected(settings) as client:
+        for name in ("gpu", "node"):
+            of: dict[str, Any] = {name: target}
+            found = client.history(what="series", points=points, since=since, until=until, **of)
+            rows = [row async for row in found]
+            if rows:
+                break
+    return rows[::-1]
+
+
+def usage_table(rows: Sequence[Row]) -> Table:
+    """Return GPU-hours for people to read; times are UTC."""
+    states = [name for name in ("idle", "busy", "held", "ours", "shared") if _has(rows, name)]
+    columns: dict[str, Callable[[Row], str]] = {
+        "GPU-hours": lambda row: f"{row['gpu_hours']:.1f}",
+        **{name: _hours_of(name) for name in states},
+        "utilization": lambda row: percent(row["utilization_percent"]),
+        "kWh": lambda row: f"{row['energy_joules'] / _WATT_HOURS / 1000:.2f}",
+    }
+    return _table(rows, columns)
+
+
+def history_table(rows: Sequence[Row]) -> Table:
+    """Return a series for people to read; times are UTC."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "utilization": lambda row: percent(row["utilization_percent"]),
+        "at most": lambda row: percent(row["utilization_percent_max"]),
+        "memory": lambda row: _number(row["memory_used_bytes"], 2**30, " GiB"),
+        "temperature": lambda row: _number(row["temperature_celsius"], 1, " °C"),
+        "power": lambda row: _number(row["power_watts"], 1, " W"),
+        "idle": lambda row: percent(100 * row["idle_seconds"] / row["seconds"]),
+    }
+    return _table(rows, columns)
+
+
+def write_csv(rows: Sequence[Row], file: TextIO) -> None:
+    """Write rows for spreadsheets, each column in its own unit."""
+    if rows:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """Return rows for programs."""
+    return json.dumps(list(rows), indent=2)
+
+
+def _table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> Table:
+    keys = [name for name in _KEYS if any(row.get(name) is not None for row in rows)]
+    table = Table(box=None, pad_edge=False)
+    for name in keys:
+        table.add_column(name)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = (tell(row) for tell in columns.values())
+        table.add_row(*(_key(name, row) for name in keys), *values)
+    return table
+
+
+def _key(name: str, row: Row) -> str:
+    value = row.get(name)
+    if value is None:
+        # Ours have an entry and no user; of the rest nobody knows the name.
+        return "unknown" if name == "user" and row.get("entry") is None else "–"
+    return str(value)[:16].replace("T", " ") if name == "start" else str(value)
+
+
+def _has(rows: Sequence[Row], state: str) -> bool:
+    return any(row.get(f"{state}_hours") is not None for row in rows)
+
+
+def _hours_of(state: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[f'{state}_hours']:.1f}"
+
+
+def _number(value: float | None, unit: float, name: str) -> str:
+    return "–" if value is None else f"{value / unit:.0f}{name}"

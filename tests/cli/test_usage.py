@@ -1,0 +1,54 @@
+"""GPU-hours and series as tables and as CSV."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gleaner.cli.usage import history_table, usage_table, write_csv
+
+ALICE: dict[str, Any] = {
+    "user": "alice", "entry": None, "gpu_hours": 32.0, "busy_hours": 24.0, "held_hours": 8.0,
+    "shared_hours": 8.0, "utilization_percent": 50.0, "energy_joules": 3_600_000.0,
+}  # fmt: skip
+FOLD = ALICE | {"user": None, "entry": "fold", "utilization_percent": None}
+NOBODY = ALICE | {"user": None}
+
+
+def lines(table: Table) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_usage_tells_people_entries_and_strangers_apart() -> None:
+    assert lines(usage_table([ALICE, FOLD, NOBODY])) == [
+        ["user", "entry", "GPU-hours", "busy", "held", "shared", "utilization", "kWh"],
+        ["alice", "–", "32.0", "24.0", "8.0", "8.0", "50", "%", "1.00"],
+        ["–", "fold", "32.0", "24.0", "8.0", "8.0", "–", "1.00"],
+        ["unknown", "–", "32.0", "24.0", "8.0", "8.0", "50", "%", "1.00"],
+    ]
+
+
+def test_a_series_says_a_dash_where_nobody_knew() -> None:
+    point: dict[str, Any] = {
+        "start": "2026-03-01T10:00:00+00:00", "seconds": 3600.0, "idle_seconds": 900.0,
+        "utilization_percent": None, "utilization_percent_max": None,
+        "memory_used_bytes": 2.0**31, "temperature_celsius": 41.2, "power_watts": None,
+    }  # fmt: skip
+
+    assert lines(history_table([point]))[1] == [
+        "2026-03-01", "10:00", "–", "–", "2", "GiB", "41", "°C", "–", "25", "%",
+    ]  # fmt: skip
+
+
+def test_csv_has_a_heading_and_keeps_the_unknown_empty() -> None:
+    file = io.StringIO()
+
+    write_csv([{"user": "alice", "entry": None, "gpu_hours": 1.5}], file)
+
+    assert file.getvalue() == "user,entry,gpu_hours\nalice,,1.5\n"
