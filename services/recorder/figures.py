@@ -168,7 +168,8 @@ def _point(row: dict[str, Any]) -> dict[str, JsonValue]:
     point: dict[str, JsonValue] = {
         "start": from_microseconds(row["bucket"]).isoformat(),
         "resolution_seconds": row["width"] / 1e6,
-        "samples": row["samples"],
+        # PostgreSQL sums whole numbers to a decimal.
+        "samples": int(row["samples"]),
         "seconds": row["seconds"],
         "energy_joules": row["energy_joules"] if row["energy_seconds"] else None,
     }

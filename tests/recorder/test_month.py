@@ -162,7 +162,7 @@ async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
     await play(url(tmp_path), seed=1)
 
     async with Store(url(tmp_path)) as store:
-        days = await rows(store, tables.sample_1d)
+        days = sorted(await rows(store, tables.sample_1d), key=lambda row: row["start"])
         assert [row["start"] for row in days] == [START + timedelta(days=n) for n in range(DAYS)]
         hours = {"ours": 6, "busy": 6, "held": 2, "idle": 10, "dirty": 0, "unknown": 0}
         for row in days:
