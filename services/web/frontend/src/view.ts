@@ -82,6 +82,8 @@ export interface Holder {
   kinds: ("compute" | "graphics" | "mps" | "device_open")[];
   memory_used_bytes: number | null;
   run: string | null;
+  entry: string | null;
+  container: string | null;
   ignored: string | null;
   alive: boolean;
 }
