@@ -35,7 +35,7 @@ from services.recorder import rollup, tables, use
 from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, TIERS, Tier
 from services.recorder.upsert import insert_into
 
-BUCKETS = 100
+BUCKETS = 50
 """Made in one transaction; the writer waits no longer."""
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; a bucket that is not over yet would be made in vain."""
