@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from gleaner.bus.message import Message, QoS, Utc, Value, Writer, on
+from gleaner.bus.message import Level, Message, QoS, Utc, Value, Writer, on
 
 
 class EventKind(StrEnum):
@@ -85,7 +85,7 @@ class HistoryQuery(Message):
     """A question about what was recorded."""
 
     id: str
-    client: str
+    client: Level
     what: Literal["events", "runs", "samples"]
     node: str | None = None
     gpu: str | None = None

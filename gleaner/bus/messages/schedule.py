@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from gleaner.bus.message import Message, QoS, Utc, Value, Writer, on
+from pydantic import StringConstraints
+
+from gleaner.bus.message import Level, Message, QoS, Utc, Value, Writer, on
+
+Line = Annotated[str, StringConstraints(max_length=500)]
+"""What a person says; the scheduler keeps it, and says it again with its state."""
 
 
 class Grant(Value):
@@ -37,7 +43,7 @@ class Desired(Message):
 
     node: str
     body: str
-    key: str
+    key: Level
     signature: str
 
 
@@ -55,7 +61,7 @@ class SchedulerBeat(Message):
     """A signed `BeatBody`, every 5 s."""
 
     body: str
-    key: str
+    key: Level
     signature: str
 
 
@@ -147,13 +153,13 @@ class Request(Message):
 
     kind: RequestKind
     id: str
-    client: str
+    client: Level
     """Where the answer goes."""
-    by: str
+    by: Line
     """Who asks, for people to read."""
     node: str | None = None
     entry: str | None = None
-    reason: str = ""
+    reason: Line = ""
     duration_seconds: float | None = None
     """How long a pause lasts; None: until resumed."""
     expires_at: Utc
