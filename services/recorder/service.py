@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
@@ -104,7 +104,7 @@ class Recorder:
         try:
             self._questions.put_nowait(query)
         except asyncio.QueueFull:
-            self._say(refusal_of(query, "too many questions at once; ask again later"))
+            self._bus.publish(refusal_of(query, "too many questions at once; ask again later"))
 
     async def _record(self) -> None:
         while True:
@@ -237,19 +237,12 @@ class Recorder:
             try:
                 found = await self._store.read(statement_of(query))
             except BadQuestion as error:
-                self._say(refusal_of(query, str(error)))
+                self._bus.publish(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
-                self._say(refusal_of(query, f"history cannot be read: {_words(error)}"))
+                self._bus.publish(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._say(answer_of(query, found))
-
-    def _say(self, answer: HistoryAnswer) -> None:
-        try:
-            self._bus.publish(answer)
-        except ValueError as error:
-            # The client's name is its own choice; one unfit for a topic cannot be answered.
-            logger.debug("no answer: %s", error)
+                self._bus.publish(answer_of(query, found))
 
     async def _tidy_up(self) -> None:
         while True:
