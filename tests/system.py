@@ -147,9 +147,11 @@ class System:
         device_numbers: tuple[tuple[int, int], ...] = DEVICE_NUMBERS,
         device_directory: Path | None = None,
         environment: dict[str, str] | None = None,
+        keeps_logs: bool = False,
     ) -> None:
         """Store and write the configuration; `device_directory`: there are real GPUs."""
         self.directory = directory
+        self.keeps_logs = keeps_logs
         self.up = up
         self.stand_in = stand_in
         directory.chmod(0o755)
@@ -228,11 +230,21 @@ grace_seconds = 5
     def start(self, name: str) -> None:
         """Start one service, or `gleaner up`, as a child process."""
         what = ["gleaner.cli", "up"] if name == "up" else [f"services.{name}"]
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", *what, "--config", str(self.configuration)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | self.environment,
-            cwd=self.directory,
-        )
+        with self.log_file(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *what, "--config", str(self.configuration)],
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | self.environment,
+                cwd=self.directory,
+                stderr=log if self.keeps_logs else None,
+            )
+
+    def log_file(self, name: str) -> Path:
+        """Return where a service's log goes if logs are kept."""
+        return self.directory / f"{name}.log" if self.keeps_logs else Path(os.devnull)
+
+    def log(self, name: str) -> str:
+        """Return what a service logged so far."""
+        return self.log_file(name).read_text(errors="replace")
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """End a service; return its exit status."""

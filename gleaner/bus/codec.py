@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -13,8 +15,21 @@ MAX_PAYLOAD_BYTES = 1_048_576
 """Larger payloads are refused unread; mosquitto is told the same limit."""
 
 
+LARGEST_NUMBER = 2.0**63
+"""What databases and other languages take; what lies beyond is no reading of anything."""
+_MAY_BE_LARGE = re.compile(rb"\d{19}|\d[eE]\+?\d{2}")
+_TOPIC_CHARACTERS = 200
+_WHY_CHARACTERS = 300
+
+
 class DecodeError(ValueError):
-    """A payload that is not the message its topic promises; the text names the topic and why."""
+    """A payload that is not the message its topic promises; the text names the topic and why.
+
+    One line, and a short one, whatever somebody sent: it goes into logs.
+    """
+
+    def __init__(self, topic: str, why: str) -> None:
+        super().__init__(f"{_shown(topic, _TOPIC_CHARACTERS)}: {_shown(why, _WHY_CHARACTERS)}")
 
 
 def encode(message: Message) -> bytes:
@@ -35,26 +50,51 @@ def decode(topic: str, payload: bytes) -> Message:
     """
     found = match(topic)
     if found is None:
-        raise DecodeError(f"{topic}: no message of Gleaner's has this topic")
+        raise DecodeError(topic, "no message of Gleaner's has this topic")
     message_type, levels = found
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise DecodeError(f"{topic}: {len(payload)} bytes are more than {MAX_PAYLOAD_BYTES}")
+        raise DecodeError(topic, f"{len(payload)} bytes are more than {MAX_PAYLOAD_BYTES}")
     try:
         # NaN is no JSON, and a reading that is none is None.
         body = from_json(payload, allow_inf_nan=False)
     except ValueError as error:
-        raise DecodeError(f"{topic}: not JSON: {error}") from error
+        raise DecodeError(topic, f"not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise DecodeError(f"{topic}: a JSON object is expected")
+        raise DecodeError(topic, "a JSON object is expected")
+    if _MAY_BE_LARGE.search(payload) and _has_too_large(body):
+        raise DecodeError(topic, f"a number in it is beyond {LARGEST_NUMBER:g}")
     for name, level in levels.items():
         if body.get(name, level) != level:
-            raise DecodeError(f"{topic}: {name} is {body[name]!r} in the payload")
+            raise DecodeError(topic, f"{name} is {body[name]!r} in the payload")
     if not levels.keys() <= body.keys():
         payload = to_json(body | levels)
     try:
         return message_type.model_validate_json(payload)
     except ValidationError as error:
-        raise DecodeError(f"{topic}: {first_mistake(error)}") from error
+        raise DecodeError(topic, first_mistake(error)) from error
+
+
+def _has_too_large(value: Any) -> bool:
+    """Whether a number is too large; JSON's 1e999 is infinite for whoever reads it."""
+    rest = [value]
+    while rest:
+        match rest.pop():
+            case dict() as inner:
+                rest += inner.values()
+            case list() as inner:
+                rest += inner
+            case bool() | str() | None:
+                continue
+            case number:
+                if not -LARGEST_NUMBER <= number < LARGEST_NUMBER:
+                    return True
+    return False
+
+
+def _shown(text: str, characters: int) -> str:
+    """Return text as one line of printable characters, cut to a length."""
+    cut = text if len(text) <= characters else text[:characters] + "…"
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in cut)
 
 
 def first_mistake(error: ValidationError) -> str:

@@ -14,22 +14,28 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 ROOT = "gleaner/v1"
 _LEVEL = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
+_YEARS = range(2, 9999)
+"""Beyond them nothing of ours happens, and reckoning with an instant could end outside of time."""
+
+
 def _to_utc(at: datetime) -> datetime:
-    try:
+    if at.year in _YEARS:
         return at.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("lies outside the years 1 to 9999 in UTC") from error
+    raise ValueError(f"lies outside the years {_YEARS[0]} to {_YEARS[-1]}")
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """An instant: aware, in UTC; RFC 3339 on the wire."""
+
+Level = Annotated[str, StringConstraints(pattern=f"^{_LEVEL.pattern}$")]
+"""A name that will stand in a topic."""
 
 
 class QoS(IntEnum):
@@ -54,7 +60,7 @@ class Writer(StrEnum):
 class Value(BaseModel):
     """A part of a message."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)

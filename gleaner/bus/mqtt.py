@@ -31,7 +31,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
-from gleaner.bus.codec import encode
+from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
 from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
@@ -47,6 +47,8 @@ STEADY_SECONDS = 5.0
 FLAPS = 4
 SESSION_SECONDS = 24 * 3600
 UNACKNOWLEDGED = 500
+PACKET_BYTES = 1024
+"""Room for topic and header: brokers limit the packet, not the payload."""
 OFFLINE = "the broker cannot be reached"
 
 
@@ -121,6 +123,8 @@ class MqttBus:
     def publish(self, message: Message) -> None:
         """See `Bus.publish`."""
         topic, payload, qos = message.topic, encode(message), int(message.contract.qos)
+        if self._is_too_large(topic, payload):
+            return
         if message.contract.retain:
             self._facts[topic] = (payload, qos)
         if self._connected and self._client:
@@ -129,6 +133,8 @@ class MqttBus:
     async def deliver(self, message: Message) -> str | None:
         """See `Bus.deliver`."""
         topic, payload, retain = message.topic, encode(message), message.contract.retain
+        if self._is_too_large(topic, payload):
+            return "it is too large"
         if retain:
             self._facts[topic] = (payload, 1)
         if not (self._connected and self._client):
@@ -146,6 +152,13 @@ class MqttBus:
             # A later connection counts its packets from 1 again.
             if self._waiting.get(info.mid) is answer:
                 del self._waiting[info.mid]
+
+    def _is_too_large(self, topic: str, payload: bytes) -> bool:
+        """Tell what the broker would throw us off for, at every connection anew."""
+        if len(payload) <= MAX_PAYLOAD_BYTES - PACKET_BYTES:
+            return False
+        self._complain(f"{topic}: {len(payload)} bytes are too large to be published")
+        return True
 
     def clear(self, message_type: type[Message], **levels: str) -> None:
         """See `Bus.clear`."""

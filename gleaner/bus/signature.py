@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -87,6 +88,22 @@ def parse_public_key(text: str) -> tuple[str, VerifyKey]:
     return name, key
 
 
+def _make_key(path: Path) -> None:
+    """Make a key file as a whole or not at all: half of one would be refused for ever."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(32))
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it leaves alone what somebody else made in the meantime.
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def load_or_make_key(path: Path) -> Signer:
     """Return the signer of a key file; make it, and its `.pub` beside it, if it is missing.
 
@@ -94,9 +111,7 @@ def load_or_make_key(path: Path) -> Signer:
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(os.urandom(32))
+        _make_key(path)
     seed = path.read_bytes()
     if len(seed) != 32:
         raise ValueError(f"{path}: {len(seed)} bytes are no key; remove it and a new one is made")

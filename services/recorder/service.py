@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from services.recorder import figures
@@ -111,7 +111,7 @@ class Recorder:
         try:
             self._questions.put_nowait(query)
         except asyncio.QueueFull:
-            self._say(refusal_of(query, "too many questions at once; ask again later"))
+            self._bus.publish(refusal_of(query, "too many questions at once; ask again later"))
 
     async def _record(self) -> None:
         while True:
@@ -245,12 +245,12 @@ class Recorder:
             try:
                 answer = await self._answer_to(query)
             except BadQuestion as error:
-                self._say(refusal_of(query, str(error)))
+                self._bus.publish(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
-                self._say(refusal_of(query, f"history cannot be read: {_words(error)}"))
+                self._bus.publish(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._say(answer)
+                self._bus.publish(answer)
 
     async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
         if query.what not in ("series", "usage"):
@@ -258,13 +258,6 @@ class Recorder:
         question = figures.question_of(query, _now())
         statement = figures.statement_of(question, self._retention, _now())
         return figures.answer_of(question, await self._store.read(statement))
-
-    def _say(self, answer: HistoryAnswer) -> None:
-        try:
-            self._bus.publish(answer)
-        except ValueError as error:
-            # The client's name is its own choice; one unfit for a topic cannot be answered.
-            logger.debug("no answer: %s", error)
 
     async def _roll_up(self) -> None:
         trouble = ""

@@ -37,6 +37,8 @@ class Disk:
         error = self._beating.exception() if self._beating is not None else None
         write = functools.partial(self._beat.write, at)
         self._beating = asyncio.get_running_loop().run_in_executor(self._beats, write)
+        # Nobody asks how the very last one went.
+        self._beating.add_done_callback(lambda done: done.cancelled() or done.exception())
         return error if isinstance(error, OSError) else None
 
     async def first_beat(self, at: float) -> None:

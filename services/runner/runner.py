@@ -233,8 +233,11 @@ class Runner:
         if why is None:
             self._refused.pop(what, None)
         elif self._refused.get(what) != why:
+            # Whoever makes up new keys all the time must not fill the log.
+            is_news = what not in self._refused or what not in (_WISH, _BEAT)
             self._refused[what] = why
-            logger.info("refused %s: %s", what, why)
+            if is_news:
+                logger.info("refused %s: %s", what, why)
 
     async def _launch(self, grant: Grant) -> None:
         assert self._facts.inventory is not None

@@ -76,6 +76,10 @@ def with_fact(node: Node, delivery: Delivery, now: datetime) -> Node:
 
 def _with_beat(node: Node, beat: Beat, now: datetime) -> Node:
     node = _not_offline(node, "node", "collector")
+    # Later than now, by the same clock: it was set back, and idle time counts from here.
+    quiet = {gpu: min(since, beat.at) for gpu, since in node.quiet_since.items()}
+    if quiet != node.quiet_since:
+        node = replace(node, quiet_since=MappingProxyType(quiet))
     return replace(node, beat=beat, beat_received_at=now)
 
 

@@ -36,6 +36,8 @@ from services.scheduler.state import Node, State, put
 
 SETTLE_SECONDS = 1.5
 """After a connect: until the facts retained at the broker have arrived."""
+HIGHEST_TERM = 10**15
+"""A node that claims to have heard of a higher one is wrong: so often nobody restarts."""
 
 HEARD: tuple[type[Message], ...] = (
     Availability,
@@ -80,7 +82,7 @@ def observe(state: State, event: Event) -> State:
 
 
 def _tick(state: State) -> State:
-    if state.settles_at is not None and not state.is_settled and state.now >= state.settles_at:
+    if not state.is_settled and _has_settled(state):
         state = replace(state, is_settled=True, touched=frozenset(state.nodes))
         if not state.term:
             state = replace(state, term=state.highest_term + 1)
@@ -95,6 +97,13 @@ def _tick(state: State) -> State:
         or (node.was_fresh and not node.is_fresh(state.now))
     )
     return replace(state, touched=state.touched.union(due))
+
+
+def _has_settled(state: State) -> bool:
+    """Whether the retained facts had their time; more of it than ever is a clock set back."""
+    if state.settles_at is None:
+        return False
+    return not 0 < (state.settles_at - state.now).total_seconds() <= SETTLE_SECONDS
 
 
 def _heard(state: State, delivery: Delivery) -> State:
@@ -115,9 +124,6 @@ def _heard(state: State, delivery: Delivery) -> State:
     after = with_fact(before, delivery, state.now)
     if after is before:
         return state
-    if isinstance(message, RunnerState) and message.term is not None:
-        why = f"{name} obeys another scheduler, of term {message.term}"
-        state = _heard_term(state, message.term, why)
     if message is None and is_empty(after):
         return replace(
             state,
@@ -127,10 +133,31 @@ def _heard(state: State, delivery: Delivery) -> State:
         )
     # Beats only carry a node on; a decision is due when they begin, or by the clock when they end.
     is_news = kind is not Beat or before.live_since is None
-    return replace(
+    state = replace(
         state,
         nodes=put(state.nodes, name, after),
         touched=state.touched | {name} if is_news else state.touched,
+    )
+    if isinstance(message, RunnerState) and message.term is not None:
+        return _heard_node_term(state, message.term)
+    return state
+
+
+def _heard_node_term(state: State, term: int) -> State:
+    """Go beyond the term a node says it obeys; a node's word alone never stops us.
+
+    Its scheduler may be long gone, with its memory. One that lives says so itself.
+    """
+    if term > HIGHEST_TERM:
+        return state
+    state = replace(state, highest_term=max(state.highest_term, term))
+    if not state.term or term <= state.term:
+        return state
+    nodes = {
+        one: replace(node, contradicted=bool(node.generation)) for one, node in state.nodes.items()
+    }
+    return replace(
+        state, term=term + 1, nodes=MappingProxyType(nodes), touched=frozenset(state.nodes)
     )
 
 

@@ -39,6 +39,7 @@ from services.scheduler.step import step
 logger = logging.getLogger(__name__)
 
 TICKS_PER_BEAT = 5
+FOREIGN = 1000
 
 
 async def serve(settings: SchedulerServiceSettings) -> None:
@@ -83,6 +84,8 @@ class Scheduler:
         self._ticks = 0
         self._sequence = 0
         self._disk_is_fine = True
+        self._foreign: set[str] = set()
+        """Nodes for which somebody else wished something; each is said once."""
 
     async def run(self) -> None:
         """Hear, step, remember, say; until cancelled, or superseded by another scheduler."""
@@ -121,11 +124,13 @@ class Scheduler:
         try:
             body = self._verifier.verify(DesiredBody, wish.body, wish.key, wish.signature)
         except SignatureRefused:
-            logger.warning(
-                "a wish for %s bears key %s and is not ours: is there another scheduler?",
-                wish.node,
-                wish.key,
-            )
+            if wish.node not in self._foreign and len(self._foreign) < FOREIGN:
+                self._foreign.add(wish.node)
+                logger.warning(
+                    "a wish for %s bears key %s and is not ours: is there another scheduler?",
+                    wish.node,
+                    wish.key,
+                )
             return
         if body.node == wish.node:
             self._events.put_nowait(HeardWish(body=body, at=self._clock()))

@@ -254,21 +254,6 @@ async def test_an_expired_question_is_not_answered(system: System) -> None:
     assert len(system.answers) == 1
 
 
-async def test_a_client_whose_name_is_no_topic_gets_nothing_and_harms_nobody(
-    system: System,
-) -> None:
-    system.node.publish(
-        HistoryQuery(
-            id="x",
-            client="a/b#",
-            what="events",
-            expires_at=datetime.now(UTC) + timedelta(seconds=5),
-        )
-    )
-
-    assert (await ask(system)).error is None
-
-
 async def test_large_events_make_short_pages(system: System) -> None:
     for number in range(1, 6):
         system.node.publish(an_event(number, data={"text": "x" * 300_000}))

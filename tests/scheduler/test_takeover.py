@@ -139,12 +139,22 @@ def test_a_scheduler_stops_when_another_speaks_with_a_higher_term() -> None:
     assert world.superseded[0].text == "another scheduler says term 9, ours is 1"
 
 
-def test_a_scheduler_stops_when_a_node_obeys_another() -> None:
+def test_a_node_that_obeyed_a_later_scheduler_is_outbid() -> None:
     world = a_world()
 
     world.hear(world.runner(term=4))
 
-    assert world.superseded[0].text == "n1 obeys another scheduler, of term 4, ours is 1"
+    assert not world.superseded
+    assert (world.wishes[-1].term, world.state.term) == (5, 5)
+    assert [run.run for run in world.wishes[-1].runs] == world.run_ids
+
+
+def test_a_term_that_cannot_be_is_not_outbid() -> None:
+    world = a_world()
+
+    world.hear(world.runner(term=2**62))
+
+    assert world.state.term == 1
 
 
 def test_a_scheduler_stops_when_its_own_term_is_spoken_by_another() -> None:

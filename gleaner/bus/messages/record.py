@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from gleaner.bus.message import Message, QoS, Utc, Value, Writer, on
+from gleaner.bus.message import Level, Message, QoS, Utc, Value, Writer, on
 
 
 class EventKind(StrEnum):
@@ -105,7 +105,7 @@ class HistoryQuery(Message):
     """A question about what was recorded."""
 
     id: str
-    client: str
+    client: Level
     what: Literal["events", "runs", "samples", "sessions", "series", "usage"]
     """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
     `usage`: GPU-hours."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from gleaner.bus.message import Message, QoS, Utc, Value, Writer, on
+from pydantic import StringConstraints
+
+from gleaner.bus.message import Level, Message, QoS, Utc, Value, Writer, on
+
+Line = Annotated[str, StringConstraints(max_length=500)]
+"""What a person says; the scheduler keeps it, and says it again with its state."""
 
 
 class Grant(Value):
@@ -39,7 +45,7 @@ class Desired(Message):
 
     node: str
     body: str
-    key: str
+    key: Level
     signature: str
 
 
@@ -57,7 +63,7 @@ class SchedulerBeat(Message):
     """A signed `BeatBody`, every 5 s."""
 
     body: str
-    key: str
+    key: Level
     signature: str
 
 
@@ -149,13 +155,13 @@ class Request(Message):
 
     kind: RequestKind
     id: str
-    client: str
+    client: Level
     """Where the answer goes."""
-    by: str
+    by: Line
     """Who asks, for people to read."""
     node: str | None = None
     entry: str | None = None
-    reason: str = ""
+    reason: Line = ""
     duration_seconds: float | None = None
     """How long a pause lasts; None: until resumed."""
     expires_at: Utc

@@ -1,0 +1,93 @@
+"""A data directory without room: one clear line, and when there is room again, work."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import System
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+
+class SmallDisk:
+    """A small file system in memory, which can be filled to the last byte."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], check=True)
+        path.chmod(0o755)
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with (self.path / "filler").open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)) == 4096:
+                    continue
+            except OSError:
+                return
+
+    def empty(self) -> None:
+        """Give the room back."""
+        (self.path / "filler").unlink()
+
+    def end(self) -> None:
+        """Take it away."""
+        subprocess.run(["umount", "-l", self.path], check=True)
+
+
+@pytest.fixture
+def disk(common_path: Path) -> Iterator[SmallDisk]:
+    small = SmallDisk(common_path / "data")
+    yield small
+    small.end()
+
+
+async def test_work_begins_once_there_is_room(common_path: Path, disk: SmallDisk) -> None:
+    system = System(common_path, services=("scheduler", "recorder"), keeps_logs=True)
+    (common_path / "data" / "keys" / "scheduler.key").unlink()
+    disk.fill()
+    async with system:
+        for name in ("scheduler", "recorder"):
+            assert await ended(system, name) == 1
+            (line,) = (one for one in system.log(name).splitlines() if "ERROR" in one)
+            assert str(disk.path) in line
+        await system.until(lambda: "nothing can be started" in system.log("node"))
+
+        disk.empty()
+        system.start("scheduler")
+        system.start("recorder")
+        await system.until(lambda: "scheduler_keys" in system.log("scheduler"))
+        assert (common_path / "data" / "keys" / "scheduler.key").stat().st_size == 32
+        await system.until(lambda: "can be written again" in system.log("node"))
+    for name in system.names:
+        assert "Traceback" not in system.log(name), system.log(name)
+
+
+async def test_who_runs_already_can_leave_a_full_disk(common_path: Path, disk: SmallDisk) -> None:
+    system = System(common_path, services=("scheduler", "recorder"), keeps_logs=True)
+    async with system:
+        await system.until(lambda: len(system.runs()) == 2)
+        disk.fill()
+        runs = [run.run for run in system.runs()]
+
+        (common_path / "pause").touch()
+        (common_path / "data" / "pause" / "pause").symlink_to("/nowhere")
+        await system.until(lambda: all(system.told_to_leave(run) for run in runs))
+        await system.until(lambda: system.runs() == [])
+
+        disk.empty()
+        (common_path / "data" / "pause" / "pause").unlink()
+        await system.until(lambda: len(system.runs()) == 2, 30)
+    for name in system.names:
+        assert "Traceback" not in system.log(name), system.log(name)
+
+
+async def ended(system: System, name: str) -> int | None:
+    """Wait for a service to end by itself; return its exit status."""
+    await system.until(lambda: system.processes[name].poll() is not None)
+    return system.processes[name].poll()
