@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from services.recorder import figures
