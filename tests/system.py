@@ -169,6 +169,8 @@ device_directory = "{directory}/dev"
         node_services = ("collector", "runner") if apart else ("node",)
         self.names = ("up",) if up else (*services, *node_services)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.ways: dict[str, str] = {}
+        """Services that reach the broker another way: by name, its URL there."""
         self.bus = MqttBus(Connection(url=self.broker.url), "test", "system")
         self.last: dict[str, Message] = {}
         self.heard: list[Message] = []
@@ -213,7 +215,8 @@ grace_seconds = 5
                 [sys.executable, "-m", *what, "--config", str(self.configuration)],
                 env=os.environ
                 | {"PYTHONPATH": str(ROOT)}
-                | (self.stand_in.environment() if self.stand_in else {}),
+                | (self.stand_in.environment() if self.stand_in else {})
+                | ({"GLEANER_BUS__URL": self.ways[name]} if name in self.ways else {}),
                 cwd=self.directory,
                 stderr=log if self.keeps_logs else None,
             )
