@@ -1,4 +1,4 @@
-"""A network between a service and its broker that can be cut: nothing arrives, nothing is closed."""
+"""A network between a service and its broker that can be cut: nothing arrives or is closed."""
 
 from __future__ import annotations
 
