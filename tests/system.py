@@ -191,6 +191,8 @@ device_directory = "{device_directory or directory / "dev"}"
         node_services = ("collector", "runner") if apart else ("node",)
         self.names = ("up",) if up else (*services, *node_services)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.ways: dict[str, str] = {}
+        """Services that reach the broker another way: by name, its URL there."""
         self.bus = MqttBus(Connection(url=self.broker.url), "test", "system")
         self.last: dict[str, Message] = {}
         self.heard: list[Message] = []
@@ -233,7 +235,10 @@ grace_seconds = 5
         with self.log_file(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *what, "--config", str(self.configuration)],
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | self.environment,
+                env=os.environ
+                | {"PYTHONPATH": str(ROOT)}
+                | self.environment
+                | ({"GLEANER_BUS__URL": self.ways[name]} if name in self.ways else {}),
                 cwd=self.directory,
                 stderr=log if self.keeps_logs else None,
             )
