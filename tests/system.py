@@ -34,6 +34,7 @@ from gleaner.bus.signature import load_or_make_key
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.nvml_stand_in import StandIn
+from tests.python import python_for_others
 
 ROOT = Path(__file__).parent.parent
 DEVICE_NUMBERS = ((1, 7), (1, 5), (1, 8), (10, 200), (10, 229), (10, 237), (10, 183), (10, 232))
@@ -93,7 +94,7 @@ class Stranger:
 
     def __init__(self, user_id: int = 65534) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", STRANGER],
+            [python_for_others(), "-c", STRANGER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -203,7 +204,7 @@ device_directory = "{device_directory or directory / "dev"}"
         return f"""
 [[workload]]
 name = "fold"
-command = "{sys.executable} {self.program} {self.told}"
+command = "{python_for_others()} {self.program} {self.told}"
 directory = "/"
 user = "nobody"
 grace_seconds = 5

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -33,6 +32,7 @@ from services.collector.service import collect
 from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until
 from tests.nvml_stand_in import MIB, StandIn
+from tests.python import python_for_others
 
 pytestmark = pytest.mark.real
 
@@ -116,7 +116,7 @@ class Machine:
         return process
 
     def hold(self, path: Path) -> int:
-        process = self.somebody(sys.executable, "-c", HOLD, path)
+        process = self.somebody(python_for_others(), "-c", HOLD, path)
         assert process.stdout
         process.stdout.readline()
         return process.pid
@@ -140,7 +140,7 @@ async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: M
 
     state = machine.last["minor-0"]
     assert state.reasons[0].endswith(
-        f" has the device open (pid {pid}, {Path(sys.executable).name})"
+        f" has the device open (pid {pid}, {Path(python_for_others()).name})"
     )
     assert state.noticed_by == "fanotify"
     assert state.noticed_ns
@@ -236,7 +236,7 @@ async def test_without_a_pid_every_device_that_was_opened_is_searched_for(
     await watch.check()
 
     # As CUDA opens them: all at once.
-    machine.somebody(sys.executable, "-c", HOLD_ALL, machine.devices)
+    machine.somebody(python_for_others(), "-c", HOLD_ALL, machine.devices)
 
     await until(lambda: all(machine.last[f"minor-{minor}"].state == "busy" for minor in (0, 1)), 2)
 

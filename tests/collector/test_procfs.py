@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from services.collector.procfs import HURRY_SECONDS, ProcfsProcesses, newest_first
 from tests.builders import until
+from tests.python import python_for_others
 
 pytestmark = pytest.mark.real
 
@@ -54,7 +54,7 @@ def hold(start: Start) -> Callable[..., int]:
 
     def hold(path: Path, **options: object) -> int:
         options = {"user": NOBODY, "group": NOBODY} | options
-        process = start(sys.executable, "-c", HOLD, path, **options)
+        process = start(python_for_others(), "-c", HOLD, path, **options)
         assert process.stdout
         process.stdout.readline()
         return process.pid
@@ -172,7 +172,7 @@ async def test_identity_names_user_program_and_script(
 ) -> None:
     script = folder / "train.py"
     script.write_text("import time; time.sleep(600)")
-    child = start(sys.executable, script, "--key", "secret", user=NOBODY, env={
+    child = start(python_for_others(), script, "--key", "secret", user=NOBODY, env={
         "GLEANER_RUN_TOKEN": "token-1",
     })  # fmt: skip
     # The new program shows when exec is through.
@@ -184,7 +184,7 @@ async def test_identity_names_user_program_and_script(
     assert process
     assert process.user_id == NOBODY
     assert process.user == "nobody"
-    assert process.command == f"{Path(sys.executable).name} {script}"
+    assert process.command == f"{Path(python_for_others()).name} {script}"
     assert process.program.startswith("python")
     assert process.parent_pid == os.getpid()
     assert process.token == "token-1"
@@ -219,7 +219,7 @@ async def test_a_script_started_by_its_name_is_the_program(
     start: Start, folder: Path, processes: ProcfsProcesses
 ) -> None:
     script = folder / "nvitop"
-    script.write_text(f"#!{sys.executable}\nimport time; time.sleep(600)\n")
+    script.write_text(f"#!{python_for_others()}\nimport time; time.sleep(600)\n")
     script.chmod(0o755)
     child = start(script, "-1")
 
@@ -246,6 +246,6 @@ def test_a_pid_that_is_not_there_is_none(processes: ProcfsProcesses) -> None:
 def test_root_sees_everybody_and_nobody_does_not(start: Start) -> None:
     assert ProcfsProcesses().sees_others
     asks = "from services.collector.procfs import can_see_others; print(can_see_others())"
-    child = start(sys.executable, "-c", asks, user=NOBODY, env=os.environ.copy())
+    child = start(python_for_others(), "-c", asks, user=NOBODY, env=os.environ.copy())
 
     assert child.communicate()[0] == b"False\n"

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 import pynvml
 
 from tests.nvml_stand_in import MIB, StandIn
+from tests.python import python_for_others
 from tests.system import make_devices
 
 HERE = Path(__file__).parent
@@ -141,7 +141,7 @@ class CudaStranger:
         program.write_text(PROGRAM.read_text())
         user = 65534 if os.geteuid() == 0 else None
         self.process = subprocess.Popen(
-            [sys.executable, program, self._said, str(MEGABYTES)],
+            [python_for_others(), program, self._said, str(MEGABYTES)],
             env=os.environ | machine.environment | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
             user=user,
             group=user,

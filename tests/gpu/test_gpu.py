@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from services.collector.nvml import OPENING, NvmlSource
 from tests.builders import until
 from tests.gpu.machine import MEGABYTES, PROGRAM, CudaStranger, Machine
 from tests.nvml_stand_in import MIB
+from tests.python import python_for_others
 from tests.system import System
 
 pytestmark = pytest.mark.timeout(120)
@@ -66,7 +66,7 @@ def system_with(machine: Machine, directory: Path, command: str | None) -> Syste
     wrapper.chmod(0o755)
     daemon.write_text(GRANDPARENT)
     words = (command or "").format(
-        python=sys.executable,
+        python=python_for_others(),
         program=program,
         told=directory / "told",
         wrapper=wrapper,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from services.runner.cgroup import Cgroups
 from services.runner.launcher import Launcher
 from services.runner.process import ProcessLauncher
 from tests.builders import until
+from tests.python import python_for_others
 from tests.runner.rig import QUICK, Rig, gpu_state, is_alive, people, workload
 
 pytestmark = pytest.mark.real
@@ -88,7 +88,7 @@ async def test_a_daemon_that_forked_twice_and_left_the_session_is_gone_too(
 ) -> None:
     pids, script = tmp_path / "pids", tmp_path / "daemon.py"
     script.write_text(DAEMON)
-    command = f"{sys.executable} -I -S {script} {pids}"
+    command = f"{python_for_others()} -I -S {script} {pids}"
     async with Rig(tmp_path, workload(command), launcher=launcher).running() as rig:
         await rig.launched()
         (daemon,) = await read_pids(pids)

@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import until
+from tests.python import python_for_others
 from tests.runner.rig import Rig, is_alive, people, workload
 
 pytestmark = pytest.mark.real
@@ -55,7 +55,7 @@ async def report(data: Path, place: Path, **entry: object) -> dict[str, object]:
     """Run a program that says how it finds itself; return that."""
     script, log = place / "report.py", place / "report.log"
     script.write_text(REPORT)
-    command = f"{sys.executable} -I -S {script}"
+    command = f"{python_for_others()} -I -S {script}"
     async with Rig(data, workload(command, log=log, directory=place, **entry)).running() as rig:
         rig.wish(rig.grant("r1", "GPU-1"))
         rig.beat()
@@ -130,7 +130,7 @@ async def test_its_log_is_rotated_by_size(tmp_path: Path, place: Path) -> None:
     log = place / "out.log"
     script = place / "talk.py"
     script.write_text(TALK)
-    command = f"{sys.executable} -I -S {script}"
+    command = f"{python_for_others()} -I -S {script}"
     entry = workload(command, log=log, log_max_bytes=8192, log_keep=2)
     async with Rig(tmp_path, entry).running() as rig:
         await rig.launched_and_over()
