@@ -142,7 +142,7 @@ async def test_a_process_that_only_the_driver_knows_of_evicts_at_the_next_check(
         assert f"computes (pid {process.pid}, sleep)" in left.cause.text
         assert told_at
         assert told_at - listed_at < 1_500_000_000
-        assert system.is_on(LISTED, "busy")
+        await system.until(lambda: system.is_on(LISTED, "busy"))
 
 
 async def test_a_process_that_has_ended_and_is_still_listed_keeps_the_gpu_dirty(
@@ -198,7 +198,7 @@ async def test_a_lost_gpu_loses_its_run_and_the_others_go_on(system: Told) -> No
     assert left
     assert left.cause
     assert left.cause.kind is CauseKind.GPU_LOST
-    assert system.is_over_there(LOST, "lost", "GPU is lost")
+    await system.until(lambda: system.is_over_there(LOST, "lost", "GPU is lost"))
     await system.shows("GPU is lost")
     assert system.told_to_leave(other.run) is None
 
