@@ -106,16 +106,32 @@ class HistoryQuery(Message):
 
     id: str
     client: Level
-    what: Literal["events", "runs", "samples", "sessions", "series", "usage"]
+    what: Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
     """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
-    `usage`: GPU-hours."""
+    `usage`: GPU-hours; `quotas`: where each user stands this month; `latencies`: of evictions, by
+    stage."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
     user: str | None = None
     """Of sessions and usage: this person's only."""
-    by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None
-    """Of usage; `hour` is the hour of the day, in UTC. None: by user, and by entry of ours."""
+    by: (
+        Literal[
+            "user",
+            "group",
+            "node",
+            "gpu",
+            "model",
+            "hour",
+            "weekday_hour",
+            "day",
+            "week",
+            "month",
+        ]
+        | None
+    ) = None
+    """Of usage; `hour` is the hour of the day, in the recorder's time zone like days, weeks and
+    months. None: by user, and by entry of ours."""
     points: int | None = None
     """Of a series: at most about so many rows in all; the resolution follows from it."""
     since: Utc | None = None
