@@ -108,7 +108,7 @@ def _own_node(settings: Settings, config: Path | None) -> Node:
 
 
 def _demo_node(directory: Path) -> Node:
-    folder = directory / "simulated"
+    folder = directory / demo.NODE
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "gleaner.toml"
     script = folder / "script.toml"
