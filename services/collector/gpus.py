@@ -171,13 +171,15 @@ class GpuWatch:
             # A MIG device that was taken apart; a GPU that fell off the bus is still listed.
             del self._gpus[gone]
             self._bus.clear(GpuState, node=self._bus.node, gpu=gone)
+        are_others = hardware.devices != self._devices
         self._devices = hardware.devices
-        self._watch_devices()
+        if (self._watch_devices() or are_others) and self._on_devices:
+            self._on_devices(self._devices)
         unheard = tuple(path for path in self._devices.values() if path in self._unheard)
         self._reports.hardware(hardware, unheard, sees_others=self._processes.sees_others)
 
-    def _watch_devices(self) -> None:
-        """Listen at each device file, and anew at one that was made anew."""
+    def _watch_devices(self) -> bool:
+        """Listen at each device file, and anew at one that was made anew; tell whether one was."""
         changed = False
         for path in self._devices.values():
             mark = _mark(path)
@@ -190,8 +192,7 @@ class GpuWatch:
             self._unheard.discard(path)
             if not self._notices.watch_opens(path, self._opens.on_notice):
                 self._unheard.add(path)
-        if changed and self._on_devices:
-            self._on_devices(self._devices)
+        return changed
 
     async def _scan(self) -> None:
         """Look at some processes, or at all where no notice tells us where to look."""

@@ -14,7 +14,6 @@ import pytest
 from gleaner.settings import GpuSettings
 from services.collector import nvml as adapter
 from services.collector.capture import CaptureSource, capture
-from services.collector.device_files import DeviceFilesSource
 from services.collector.interface import DriverProcess, Sweep
 from services.collector.nvml import OPENING, NvmlSource
 from services.collector.source import open_source
@@ -395,7 +394,7 @@ async def test_without_the_library_the_device_files_are_used_and_it_is_said(
 
     source = await open_source(GpuSettings(device_directory=tmp_path))
 
-    assert isinstance(source, DeviceFilesSource)
+    assert source.name == "device-files"
     said = (await source.hardware()).limitations
     assert said[0].startswith("NVML cannot be used (NVML Shared Library Not Found)")
 
