@@ -79,7 +79,8 @@ async def test_a_database_that_is_made_says_one_line_and_one_that_is_there_none(
         async with Store(url(tmp_path)):
             pass
 
-    assert caplog.messages == [f"{name}: a new database, layout 0002"]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{name}: a new database, layout ")
 
 
 async def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
