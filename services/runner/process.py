@@ -179,15 +179,19 @@ class ProcessHandle:
             os.close(self._go)
             self._go = None
 
+    def warn(self) -> int | None:
+        """See `Handle.warn`."""
+        if self._main is None or self._main[0] in self._told:
+            return None
+        # Its pidfd was opened when it was known to be ours: nothing stands before the signal.
+        self._told.add(self._main[0])
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._main[1], signal.SIGTERM)
+        return time.monotonic_ns()
+
     def terminate(self) -> int:
         """See `Handle.terminate`."""
-        first: int | None = None
-        if self._main is not None and self._main[0] not in self._told:
-            # Its pidfd was opened when it was known to be ours: nothing stands before the signal.
-            self._told.add(self._main[0])
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(self._main[1], signal.SIGTERM)
-            first = time.monotonic_ns()
+        first = self.warn()
         self._told |= _signal(self._processes, signal.SIGTERM, but=self._told)
         return first or time.monotonic_ns()
 
