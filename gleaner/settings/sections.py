@@ -159,6 +159,11 @@ class GpuSettings(Section):
         description="How long one sweep over the driver may take before it counts as hung. "
         "At most 3.5, because 5 s without a check make every run leave.",
     )
+    accounting: bool = Field(
+        False,
+        description="Switch on the driver's own accounting (needs root; it stays on until the "
+        "driver is unloaded), so that processes which end between two samples are recorded too.",
+    )
     command_lines: Literal["program", "full"] = Field(
         "program",
         description="What is shown of a process: program and script only, or all arguments "
