@@ -19,6 +19,7 @@ class Host:
     def __init__(self) -> None:
         self._disks: tuple[Disk, ...] = ()
         self._disks_due = 0.0
+        self._network: tuple[float, int, int] | None = None
         psutil.cpu_percent()
 
     def read(self) -> HostReading:
@@ -27,15 +28,46 @@ class Host:
         if now >= self._disks_due:
             self._disks, self._disks_due = _local_disks(), now + DISKS_SECONDS
         memory = psutil.virtual_memory()
+        load = os.getloadavg()
+        received, sent = self._network_rates(now)
         return HostReading(
             cpu_percent=psutil.cpu_percent(),
             cpu_count=os.cpu_count(),
-            load_1_minute=os.getloadavg()[0],
+            load_1_minute=load[0],
+            load_5_minutes=load[1],
+            load_15_minutes=load[2],
             memory_total_bytes=memory.total,
             memory_used_bytes=memory.total - memory.available,
+            network_received_bytes_per_second=received,
+            network_sent_bytes_per_second=sent,
             uptime_seconds=time.clock_gettime(time.CLOCK_BOOTTIME),
             disks=self._disks,
         )
+
+    def _network_rates(self, now: float) -> tuple[float | None, float | None]:
+        """Return bytes received and sent a second; None with the first reading, or without any."""
+        before, self._network = self._network, _network_totals(now)
+        if before is None or self._network is None:
+            return None, None
+        seconds = self._network[0] - before[0]
+        received, sent = self._network[1] - before[1], self._network[2] - before[2]
+        # An interface that was taken away takes its count with it.
+        if seconds <= 0 or received < 0 or sent < 0:
+            return None, None
+        return received / seconds, sent / seconds
+
+
+def _network_totals(now: float) -> tuple[float, int, int] | None:
+    """Return when, and all bytes received and sent by interfaces that are devices."""
+    counters = [
+        one
+        for name, one in psutil.net_io_counters(pernic=True).items()
+        # Loopback, bridges, bonds and tunnels are no devices; what they carry is counted below.
+        if os.path.exists(f"/sys/class/net/{name}/device")
+    ]
+    if not counters:
+        return None
+    return now, sum(one.bytes_recv for one in counters), sum(one.bytes_sent for one in counters)
 
 
 def _local_disks() -> tuple[Disk, ...]:

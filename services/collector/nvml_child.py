@@ -1,10 +1,10 @@
 """Ask NVML in a process of its own: a driver call may hang for ever or take its process down.
 
-Run by `services.collector.nvml` as `python -I -S nvml_child.py DIRECTORY PARENT`, where DIRECTORY
-holds `pynvml` and PARENT is the caller's pid. It imports next to nothing, so that it stays below
-20 MB and starts at once. The first line it writes says what hardware there is, or why the driver
-cannot be asked; then each line read (`sweep`, or `hardware` for the first line anew) is answered
-with one line of JSON. It ends when its input does, or with its parent.
+Run by `services.collector.nvml` as `python -I -S nvml_child.py DIRECTORY PARENT [accounting]`,
+where DIRECTORY holds `pynvml` and PARENT is the caller's pid. It imports next to nothing, so that
+it stays below 20 MB and starts at once. The first line it writes says what hardware there is, or
+why the driver cannot be asked; then each line read (`sweep`, or `hardware` for the first line anew)
+is answered with one line of JSON. It ends when its input does, or with its parent.
 """
 
 from __future__ import annotations
@@ -15,111 +15,39 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any
+
+# Found beside the folder that this file is in: nothing else says where we are installed.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from services.collector.nvml_events import Events
+from services.collector.nvml_processes import PROCESS_LISTS, Accounts, Share, known, listed, shares
+from services.collector.nvml_questions import (
+    DEAR_QUESTIONS,
+    FATAL,
+    FUNCTION_NOT_FOUND,
+    LOST,
+    NOT_SUPPORTED,
+    QUESTIONS,
+    SENTINELS,
+    Question,
+    memory,
+    text_of,
+)
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 UNSUPPORTED_SECONDS = 300.0
 """What a GPU does not support is asked again after this; a driver may learn it."""
-SENTINELS = (0xFFFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF)
-"""NVML's "value not available"; printed as it is, it is 17179869184 GiB."""
-
-NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13
-LIBRARY_NOT_FOUND = 12
-FATAL = (1, 9, 18)
-"""Uninitialized, driver not loaded, library and kernel module differ: only a new process helps."""
-LOST = (15, 16)
-"""GPU is lost, GPU requires a reset: nothing works on it any more."""
-
-THROTTLE_REASONS = {
-    0x001: "gpu_idle",
-    0x002: "applications_clocks_setting",
-    0x004: "sw_power_cap",
-    0x008: "hw_slowdown",
-    0x010: "sync_boost",
-    0x020: "sw_thermal_slowdown",
-    0x040: "hw_thermal_slowdown",
-    0x080: "hw_power_brake_slowdown",
-    0x100: "display_clock_setting",
-}
+SHARES_SECONDS = 5.0
+ACCOUNTS_SECONDS = 5.0
 
 Values = dict[str, Any]
-
-
-class Question(NamedTuple):
-    """One call, the readings it answers and how long an answer is good for."""
-
-    names: tuple[str, ...]
-    ask: Callable[[Any, Any], tuple[Any, ...]]
-    seconds: float = 0.0
-
-
-def _utilization(nvml: Any, handle: Any) -> tuple[Any, ...]:
-    rates = nvml.nvmlDeviceGetUtilizationRates(handle)
-    return rates.gpu, rates.memory
-
-
-def _memory(nvml: Any, handle: Any) -> tuple[Any, ...]:
-    # Version 1 counts what the driver reserves for itself as used.
-    try:
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
-    except nvml.NVMLError as error:
-        if error.value not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND, 25):
-            raise
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return memory.used, memory.total
-
-
-def _throttle_reasons(nvml: Any, handle: Any) -> tuple[Any, ...]:
-    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return ([name for bit, name in THROTTLE_REASONS.items() if bits & bit],)
-
-
-QUESTIONS = (
-    Question(("utilization_percent", "memory_utilization_percent"), _utilization),
-    Question(("memory_used_bytes", "memory_total_bytes"), _memory),
-    Question(("temperature_celsius",), lambda n, h: (n.nvmlDeviceGetTemperature(h, 0),)),
-    Question(("power_watts",), lambda n, h: (_scaled(n.nvmlDeviceGetPowerUsage(h)),)),
-    Question(("sm_clock_mhz",), lambda n, h: (n.nvmlDeviceGetClockInfo(h, 1),)),
-    Question(("memory_clock_mhz",), lambda n, h: (n.nvmlDeviceGetClockInfo(h, 2),)),
-    Question(("performance_state",), lambda n, h: (n.nvmlDeviceGetPerformanceState(h),)),
-    Question(("energy_joules",), lambda n, h: (_scaled(n.nvmlDeviceGetTotalEnergyConsumption(h)),)),
-    Question(("throttle_reasons",), _throttle_reasons),
-    # A fan costs 0.1 ms to ask, error counters more.
-    Question(("fan_percent",), lambda n, h: (n.nvmlDeviceGetFanSpeed(h),), 10),
-    Question(
-        ("power_limit_watts",), lambda n, h: (_scaled(n.nvmlDeviceGetEnforcedPowerLimit(h)),), 60
-    ),
-    Question(
-        ("ecc_uncorrected_errors",), lambda n, h: (n.nvmlDeviceGetTotalEccErrors(h, 1, 0),), 60
-    ),
-)
-
-PROCESS_LISTS = (
-    ("compute", "nvmlDeviceGetComputeRunningProcesses"),
-    ("graphics", "nvmlDeviceGetGraphicsRunningProcesses"),
-    ("mps", "nvmlDeviceGetMPSComputeRunningProcesses"),
-)
-
-
-def _scaled(thousandths: int) -> float | int:
-    """Milliwatts to watts, millijoules to joules; a sentinel stays what it is."""
-    return thousandths if thousandths in SENTINELS else thousandths / 1000
-
-
-def _text(error: Any) -> str:
-    known = {
-        NOT_SUPPORTED: "unsupported",
-        FUNCTION_NOT_FOUND: "unsupported",
-        NO_PERMISSION: "no permission",
-    }
-    return known.get(error.value) or str(error)
 
 
 class Gpu:
     """One GPU or MIG device; what it does not support is remembered."""
 
-    def __init__(self, nvml: Any, handle: Any, facts: Values) -> None:
+    def __init__(self, nvml: Any, handle: Any, facts: Values, *, accounting: bool) -> None:
         self._nvml = nvml
         self.handle = handle
         self.facts = facts
@@ -127,27 +55,65 @@ class Gpu:
         self._values: Values = {}
         self._problems: dict[str, str] = {}
         self._due: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
+        self._shares: dict[int, Share] = {}
+        # The driver reports what happens to a MIG device with its GPU.
+        self._events = None if facts["parent"] else Events(nvml, handle)
+        self._wants_accounts = accounting and not facts["parent"]
+        self._accounts: Accounts | None = None
 
     def sweep(self, now: float) -> Values:
         """Return everything about it; raise NVMLError only for what ends the whole process."""
+        events = self._events.take() if self._events else []
+        if events:
+            # Whatever happened, what is known of its health is old.
+            self._due = {}
+        ended: list[Values] = []
         try:
             for question in QUESTIONS:
                 self._ask(question, now)
             processes = self._processes(now)
+            ended = self._ended(now)
             lost = None
         except self._nvml.NVMLError as error:
             if error.value in FATAL:
                 raise
             processes, lost = None, str(error)
-            self._values, self._problems, self._due = {}, {}, {}
+            self._values, self._problems, self._due, self._asked = {}, {}, {}, {}
+        deaf = self._events.problem if self._events else "unsupported"
+        if deaf:
+            self._problems["xids"] = deaf
+        else:
+            self._problems.pop("xids", None)
         return {
             "gpu": self.gpu,
             "index": self.facts["index"],
             "values": self._values,
             "problems": self._problems,
+            "ages": {
+                name: int(now - asked)
+                for name, asked in self._asked.items()
+                if now - asked >= 1 and name in self._values
+            },
             "processes": processes,
             "lost": lost,
+            "events": events,
+            "ended": ended,
         }
+
+    def next_dear(self) -> tuple[float, Question]:
+        """Return the dear question that is due first, and when."""
+        due = ((self._due.get(one.names[0], 0.0), one) for one in DEAR_QUESTIONS)
+        return min(due, key=lambda pair: pair[0])
+
+    def ask_dear(self, question: Question, now: float) -> None:
+        """Ask one; that the GPU is lost is said by the sweep."""
+        try:
+            self._ask(question, now)
+        except self._nvml.NVMLError as error:
+            if error.value in FATAL:
+                raise
+            self._due[question.names[0]] = now + question.seconds
 
     def _ask(self, question: Question, now: float) -> None:
         first = question.names[0]
@@ -156,27 +122,30 @@ class Gpu:
         try:
             answers = question.ask(self._nvml, self.handle)
         except self._nvml.NVMLError as error:
-            self._fail(question.names, error, now)
+            self._fail(question.names, error, now, question.seconds)
             return
         self._due[first] = now + question.seconds
         for name, value in zip(question.names, answers, strict=True):
-            if value in SENTINELS:
+            if value is None or value in SENTINELS:
                 self._values.pop(name, None)
                 self._problems[name] = "not available"
             else:
                 self._values[name] = value
                 self._problems.pop(name, None)
+            if question.seconds:
+                self._asked[name] = now
 
-    def _fail(self, names: tuple[str, ...], error: Any, now: float) -> bool:
+    def _fail(
+        self, names: tuple[str, ...], error: Any, now: float, again_seconds: float = 0.0
+    ) -> bool:
         """Note what went wrong; return whether the GPU just does not support it."""
         if error.value in FATAL + LOST:
             raise error
         for name in names:
             self._values.pop(name, None)
-            self._problems[name] = _text(error)
+            self._problems[name] = text_of(error)
         unsupported = error.value in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
-        if unsupported:
-            self._due[names[0]] = now + UNSUPPORTED_SECONDS
+        self._due[names[0]] = now + (UNSUPPORTED_SECONDS if unsupported else again_seconds)
         return unsupported
 
     def _processes(self, now: float) -> list[Values] | None:
@@ -187,38 +156,61 @@ class Gpu:
             if self._due.get(kind, 0.0) > now:
                 continue
             try:
-                listed = self._list(function)
+                entries = listed(self._nvml, self.handle, function)
             except self._nvml.NVMLError as error:
                 if not self._fail((kind,), error, now):
                     return None
                 continue
             answered = True
             self._problems.pop(kind, None)
-            for one in listed:
+            for one in entries:
                 # NVML lists a process twice when it uses both graphics and compute.
                 entry = found.setdefault(one.pid, {"pid": one.pid, "kinds": [], "memory": None})
                 entry["kinds"].append(kind)
-                memory = None if one.usedGpuMemory in SENTINELS else one.usedGpuMemory
-                if memory is not None:
-                    entry["memory"] = max(memory, entry["memory"] or 0)
+                size = known(one.usedGpuMemory)
+                if size is not None:
+                    entry["memory"] = max(size, entry["memory"] or 0)
+        if found:
+            self._ask_shares(found.keys(), now)
+        for entry in found.values():
+            entry["share"] = self._shares.get(entry["pid"])
         return list(found.values()) if answered else None
 
-    def _list(self, function: str) -> list[Any]:
+    def _ask_shares(self, pids: Collection[int], now: float) -> None:
+        if self._due.get("process_utilization", 0.0) > now:
+            return
+        self._due["process_utilization"] = now + SHARES_SECONDS
+        self._shares = {}
         try:
-            # The function without a version raises no NVMLError where an old driver lacks it.
-            return list(getattr(self._nvml, function + "_v3")(self.handle))
+            told = shares(self._nvml, self.handle, SHARES_SECONDS)
+            # Who was there and is not in the answer has not computed.
+            self._shares = {pid: told.get(pid, (0, 0, 0, 0)) for pid in pids}
+            self._problems.pop("process_utilization", None)
         except self._nvml.NVMLError as error:
-            if error.value != FUNCTION_NOT_FOUND:
-                raise
-            # Drivers before 510 have only the second version.
-            return list(getattr(self._nvml, function + "_v2")(self.handle))
+            self._fail(("process_utilization",), error, now, SHARES_SECONDS)
+
+    def _ended(self, now: float) -> list[Values]:
+        """Return who has ended by the driver's accounting, where that is wanted."""
+        if not self._wants_accounts or self._due.get("accounting", 0.0) > now:
+            return []
+        self._due["accounting"] = now + ACCOUNTS_SECONDS
+        try:
+            if self._accounts is None:
+                self._accounts = Accounts(self._nvml, self.handle)
+            ended = self._accounts.ended()
+            self._problems.pop("accounting", None)
+        except self._nvml.NVMLError as error:
+            self._fail(("accounting",), error, now, UNSUPPORTED_SECONDS)
+            return []
+        return ended
 
 
 class Driver:
     """NVML, opened once; a new process is the only way to open it anew."""
 
-    def __init__(self, nvml: Any) -> None:
+    def __init__(self, nvml: Any, *, accounting: bool) -> None:
         self._nvml = nvml
+        self._accounting = accounting
         self.missing: dict[str, str] = {}
         self._count = 0
         self._parents: list[Gpu] = []
@@ -237,7 +229,7 @@ class Driver:
         for index in range(self._count):
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                self._parents.append(Gpu(nvml, handle, self._facts(handle, index)))
+                self._parents.append(self._gpu(handle, self._facts(handle, index)))
             except nvml.NVMLError as error:
                 if error.value in FATAL:
                     raise
@@ -259,19 +251,27 @@ class Driver:
     def sweep(self) -> Values:
         """Return everything about every GPU."""
         now = time.monotonic()
+        dear = [(*gpu.next_dear(), gpu) for gpu in self.gpus]
+        if dear:
+            due, question, gpu = min(dear, key=lambda one: one[0])
+            if due <= now:
+                gpu.ask_dear(question, now)
         return {"sweep": [gpu.sweep(now) for gpu in self.gpus]}
+
+    def _gpu(self, handle: Any, facts: Values) -> Gpu:
+        return Gpu(self._nvml, handle, facts, accounting=self._accounting)
 
     def _facts(self, handle: Any, index: int, parent: str | None = None) -> Values:
         nvml = self._nvml
         pci = None if parent else self._try(nvml.nvmlDeviceGetPciInfo, handle)
-        memory = self._try(_memory, nvml, handle)
+        found = self._try(memory, nvml, handle)
         limit = None if parent else self._try(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
         return {
             "gpu": _string(nvml.nvmlDeviceGetUUID(handle)),
             "index": index,
             "minor": None if parent else self._try(nvml.nvmlDeviceGetMinorNumber, handle),
             "name": _string(self._try(nvml.nvmlDeviceGetName, handle)),
-            "memory_total_bytes": memory[1] if memory else None,
+            "memory_total_bytes": found[1] if found else None,
             "power_limit_watts": None if limit in (None, *SENTINELS) else limit / 1000,
             "pci_bus_id": _string(pci.busId) if pci else None,
             "parent": parent,
@@ -301,7 +301,7 @@ class Driver:
                 found.append(known[gpu])
             elif gpu:
                 index = _free(self._count, {one.facts["index"] for one in (*others, *found)})
-                found.append(Gpu(nvml, handle, self._facts(handle, index, parent.gpu)))
+                found.append(self._gpu(handle, self._facts(handle, index, parent.gpu)))
         return found
 
     def _try(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -351,7 +351,7 @@ def main() -> None:
     except ImportError as error:
         say({"problem": f"the Python module pynvml cannot be loaded: {error}", "code": 12})
         return
-    driver = Driver(pynvml)
+    driver = Driver(pynvml, accounting="accounting" in sys.argv[3:])
     try:
         say(driver.open())
         for line in sys.stdin:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from services.collector.containers import container_of
 from services.collector.interface import Process
 from services.collector.users import UserNames
 
@@ -216,7 +217,7 @@ class ProcfsProcesses:
         A user's name that takes long is there the next time.
         """
         status = _read(f"/proc/{pid}/status")
-        cgroup = _cgroup(_read(f"/proc/{pid}/cgroup"))
+        cgroups = _read(f"/proc/{pid}/cgroup")
         words = _words(pid)
         user_id = int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
         program = _program(pid, name, words)
@@ -229,8 +230,9 @@ class ProcfsProcesses:
             user=self._users.of(user_id),
             program=program,
             command=" ".join(words) if self._full and words else _short_command(program, words),
-            cgroup=cgroup,
+            cgroup=_cgroup(cgroups),
             token=_token(pid),
+            container=container_of(cgroups),
         )
         return process, words != [""] and self._users.knows(user_id)
 
