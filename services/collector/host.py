@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 
@@ -12,6 +13,9 @@ from gleaner.bus.messages import Disk, HostReading
 DISKS_SECONDS = 60.0
 """Disks fill slowly, and a sick one is slow to ask."""
 
+Totals = tuple[float, int, int]
+"""When (monotonic seconds), and all bytes received and sent until then."""
+
 
 class Host:
     """Reads the host; the CPU's share is that since the reading before."""
@@ -19,7 +23,7 @@ class Host:
     def __init__(self) -> None:
         self._disks: tuple[Disk, ...] = ()
         self._disks_due = 0.0
-        self._network: tuple[float, int, int] | None = None
+        self._network: Totals | None = None
         psutil.cpu_percent()
 
     def read(self) -> HostReading:
@@ -29,7 +33,8 @@ class Host:
             self._disks, self._disks_due = _local_disks(), now + DISKS_SECONDS
         memory = psutil.virtual_memory()
         load = os.getloadavg()
-        received, sent = self._network_rates(now)
+        before, self._network = self._network, _network_totals(now)
+        received, sent = rates(before, self._network)
         return HostReading(
             cpu_percent=psutil.cpu_percent(),
             cpu_count=os.cpu_count(),
@@ -44,27 +49,29 @@ class Host:
             disks=self._disks,
         )
 
-    def _network_rates(self, now: float) -> tuple[float | None, float | None]:
-        """Return bytes received and sent a second; None with the first reading, or without any."""
-        before, self._network = self._network, _network_totals(now)
-        if before is None or self._network is None:
-            return None, None
-        seconds = self._network[0] - before[0]
-        received, sent = self._network[1] - before[1], self._network[2] - before[2]
-        # An interface that was taken away takes its count with it.
-        if seconds <= 0 or received < 0 or sent < 0:
-            return None, None
-        return received / seconds, sent / seconds
+
+def rates(before: Totals | None, now: Totals | None) -> tuple[float | None, float | None]:
+    """Return bytes received and sent a second between two readings; None where it is not known."""
+    if before is None or now is None:
+        return None, None
+    seconds, received, sent = (after - earlier for earlier, after in zip(before, now, strict=True))
+    # An interface that was taken away takes its count with it.
+    if seconds <= 0 or received < 0 or sent < 0:
+        return None, None
+    return received / seconds, sent / seconds
 
 
-def _network_totals(now: float) -> tuple[float, int, int] | None:
-    """Return when, and all bytes received and sent by interfaces that are devices."""
-    counters = [
-        one
-        for name, one in psutil.net_io_counters(pernic=True).items()
-        # Loopback, bridges, bonds and tunnels are no devices; what they carry is counted below.
-        if os.path.exists(f"/sys/class/net/{name}/device")
-    ]
+def devices(directory: Path = Path("/sys/class/net")) -> frozenset[str]:
+    """Return the interfaces that are devices.
+
+    Loopback, bridges, bonds and tunnels are none; what they carry is counted below them.
+    """
+    return frozenset(one.name for one in directory.glob("*") if (one / "device").exists())
+
+
+def _network_totals(now: float) -> Totals | None:
+    real = devices()
+    counters = [one for name, one in psutil.net_io_counters(pernic=True).items() if name in real]
     if not counters:
         return None
     return now, sum(one.bytes_recv for one in counters), sum(one.bytes_sent for one in counters)

@@ -73,7 +73,7 @@ class Gpu:
             for question in QUESTIONS:
                 self._ask(question, now)
             processes = self._processes(now)
-            ended = self._ended(now)
+            ended = self._ended(processes, now)
             lost = None
         except self._nvml.NVMLError as error:
             if error.value in FATAL:
@@ -189,15 +189,17 @@ class Gpu:
         except self._nvml.NVMLError as error:
             self._fail(("process_utilization",), error, now, SHARES_SECONDS)
 
-    def _ended(self, now: float) -> list[Values]:
+    def _ended(self, processes: list[Values] | None, now: float) -> list[Values]:
         """Return who has ended by the driver's accounting, where that is wanted."""
-        if not self._wants_accounts or self._due.get("accounting", 0.0) > now:
+        is_due = self._due.get("accounting", 0.0) <= now
+        if not (self._wants_accounts and is_due) or processes is None:
             return []
+        running = {process["pid"] for process in processes}
         self._due["accounting"] = now + ACCOUNTS_SECONDS
         try:
             if self._accounts is None:
-                self._accounts = Accounts(self._nvml, self.handle)
-            ended = self._accounts.ended()
+                self._accounts = Accounts(self._nvml, self.handle, running)
+            ended = self._accounts.ended(running)
             self._problems.pop("accounting", None)
         except self._nvml.NVMLError as error:
             self._fail(("accounting",), error, now, UNSUPPORTED_SECONDS)

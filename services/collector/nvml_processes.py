@@ -6,6 +6,7 @@ Part of the NVML child, which imports nothing else of ours.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from services.collector.nvml_questions import FATAL, FUNCTION_NOT_FOUND, NOT_FOUND, SENTINELS
@@ -16,6 +17,7 @@ PROCESS_LISTS = (
     ("mps", "nvmlDeviceGetMPSComputeRunningProcesses"),
 )
 _ENABLED = 1
+_AT_ONCE = 200
 Share = tuple[int, int, int, int]
 
 
@@ -56,28 +58,31 @@ def shares(nvml: Any, handle: Any, seconds: float) -> dict[int, Share]:
 class Accounts:
     """The driver's own accounting of one GPU's processes, which it keeps after they have ended."""
 
-    def __init__(self, nvml: Any, handle: Any) -> None:
-        """Switch it on; raise NVMLError where that is not possible or not allowed."""
+    def __init__(self, nvml: Any, handle: Any, running: Collection[int]) -> None:
+        """Switch it on; raise NVMLError where that is not possible or not allowed.
+
+        Who ended before we came was perhaps told by whoever was here before us.
+        """
         self._nvml, self._handle = nvml, handle
         if nvml.nvmlDeviceGetAccountingMode(handle) != _ENABLED:
             nvml.nvmlDeviceSetAccountingMode(handle, _ENABLED)
-        self._told: set[tuple[int, int]] = set()
-        # Who ended before we came was perhaps told by whoever was here before us.
-        self.ended()
+        self._told = set(nvml.nvmlDeviceGetAccountingPids(handle)).difference(running)
 
-    def ended(self) -> list[dict[str, Any]]:
-        """Return who has ended since the last time."""
-        found, there = [], set()
-        for pid in self._nvml.nvmlDeviceGetAccountingPids(self._handle):
+    def ended(self, running: Collection[int]) -> list[dict[str, Any]]:
+        """Return who has ended since the last time; `running` are those on the driver's lists."""
+        pids = self._nvml.nvmlDeviceGetAccountingPids(self._handle)
+        # What the driver has forgotten, we may forget; a pid that runs is one that begins anew.
+        self._told.intersection_update(pids)
+        self._told.difference_update(running)
+        found = []
+        # The driver keeps thousands, so nobody is asked about twice, and not all are at once.
+        for pid in [one for one in pids if one not in self._told and one not in running][:_AT_ONCE]:
             stats = self._stats(pid)
-            if stats is None or stats.isRunning:
+            if stats is not None and stats.isRunning:
                 continue
-            key = (pid, stats.startTime)
-            there.add(key)
-            if key not in self._told:
+            self._told.add(pid)
+            if stats is not None:
                 found.append(_account(pid, stats))
-        # What the driver has forgotten, we may forget.
-        self._told = there
         return found
 
     def _stats(self, pid: int) -> Any:

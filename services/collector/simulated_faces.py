@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gleaner.bus.messages import Disk, GpuReading, HostReading, ProcessReading
 from services.collector.interface import (
+    DriverEvent,
     DriverProcess,
     GpuSweep,
     Hardware,
@@ -87,6 +88,7 @@ class SimulatedSource:
             lost = GpuReading(gpu=name, index=index, problems={"all": gpu.lost})
             return GpuSweep(gpu=name, processes=None, reading=lost, lost=gpu.lost)
         here = self._world.on(index)
+        xids, gpu.xids = gpu.xids, []
         return GpuSweep(
             gpu=name,
             processes=tuple(
@@ -97,6 +99,7 @@ class SimulatedSource:
                 if one.kinds
             ),
             reading=self._reading(gpu, here),
+            events=tuple(DriverEvent(xid=xid, at=self._world.clock()) for xid in xids),
         )
 
     def _reading(self, gpu: SimulatedGpu, here: tuple[SimulatedProcess, ...]) -> GpuReading:

@@ -153,9 +153,11 @@ async def test_who_has_ended_is_told_once_by_the_drivers_accounting(
         Account(pid=40, started_at=now - 100),
         Account(pid=41, started_at=now - 50, is_running=True),
     ]
+    nvml.processes = [(0, "compute", 41, 7)]
     nvml.write()
     assert all(gpu.ended == () for gpu in (await swept(accounting)).gpus)
     nvml.accounts[1].is_running = False
+    nvml.processes = []
     nvml.accounts.append(Account(pid=42, started_at=now))
     # The binding raises TypeError for this one: better it is missing than everything else.
     nvml.accounts.append(Account(pid=44, started_at=now, max_memory=2**64 - 1))
