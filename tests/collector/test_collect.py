@@ -17,7 +17,16 @@ import pytest
 from gleaner.bus.local import NodeBus
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message, Writer
-from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
+from gleaner.bus.messages import (
+    Beat,
+    GpuState,
+    Inventory,
+    People,
+    Run,
+    RunnerState,
+    RunState,
+    Telemetry,
+)
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
@@ -58,7 +67,7 @@ class Machine:
         self.last: dict[str, GpuState] = {}
         self.strangers: list[subprocess.Popen[bytes]] = []
         self._task: asyncio.Task[None] | None = None
-        for kind in (Beat, GpuState, Inventory, People):
+        for kind in (Beat, GpuState, Inventory, People, Telemetry):
             self.bus.subscribe(kind, lambda delivery: self._hear(delivery.message))
         self.bus.publish(
             RunnerState(
