@@ -23,6 +23,8 @@ _SHORT = 12
 _OCI_NAMES = ("nerdctl/name", "io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _OCI_PODS = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
 _LARGEST_BYTES = 1_000_000
+_LONGEST_NAME = 100
+"""What stands above a process may be its owner's own invention."""
 
 
 def container_of(cgroups: str | None) -> str | None:
@@ -89,7 +91,7 @@ class ContainerNames:
             except OSError:
                 return None
             if container in words and "-n" in words[:-1]:
-                return words[words.index("-n") + 1]
+                return words[words.index("-n") + 1][:_LONGEST_NAME]
             pid = int(stat.rpartition(")")[2].split()[1])
         return None
 
