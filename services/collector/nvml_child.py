@@ -26,6 +26,7 @@ from services.collector.nvml_questions import (
     DEAR_QUESTIONS,
     FATAL,
     FUNCTION_NOT_FOUND,
+    INVALID_ARGUMENT,
     LOST,
     NOT_SUPPORTED,
     QUESTIONS,
@@ -141,10 +142,12 @@ class Gpu:
         """Note what went wrong; return whether the GPU just does not support it."""
         if error.value in FATAL + LOST:
             raise error
+        # Of a MIG device some functions say that it is no GPU they could be asked about.
+        is_no_gpu = error.value == INVALID_ARGUMENT and self.facts["parent"] is not None
+        unsupported = is_no_gpu or error.value in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
         for name in names:
             self._values.pop(name, None)
-            self._problems[name] = text_of(error)
-        unsupported = error.value in (NOT_SUPPORTED, FUNCTION_NOT_FOUND)
+            self._problems[name] = "unsupported" if unsupported else text_of(error)
         self._due[names[0]] = now + (UNSUPPORTED_SECONDS if unsupported else again_seconds)
         return unsupported
 

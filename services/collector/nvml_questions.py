@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, FUNCTION_NOT_FOUND = 3, 4, 6, 13
+INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 2, 3, 4, 6
+FUNCTION_NOT_FOUND = 13
 FATAL = (1, 9, 18)
 """Uninitialized, driver not loaded, library and kernel module differ: only a new process helps."""
 LOST = (15, 16)

@@ -136,6 +136,28 @@ async def test_shares_that_the_driver_does_not_tell_are_unknown(
     assert reading.problems["process_utilization"] == "unsupported"
 
 
+async def test_a_mig_device_has_readings_of_its_own(source: NvmlSource, nvml: StandIn) -> None:
+    nvml.gpus[0] |= {"mig": 1, "mig_devices": 7, "nvmlDeviceGetPowerUsage": "fail 2"}
+    nvml.mig = {
+        100: {
+            "uuid": "MIG-a", "name": "NVIDIA Stand-in MIG 1g.10gb", "memory_total": 100 * MIB,
+            "memory_used": 30 * MIB, "memory_reserved": 0, "nvmlDeviceGetPowerUsage": "fail 2",
+        }
+    }  # fmt: skip
+    nvml.processes = [(100, "compute", 41, 30 * MIB)]
+    nvml.write()
+
+    parent, _, instance = (await swept(source)).gpus
+
+    assert instance.reading.memory_used_bytes == 30 * MIB
+    assert [process.pid for process in instance.reading.processes or ()] == [41]
+    assert parent.reading.memory_used_bytes == 4 * MIB
+    unsupported = {name for name, why in instance.reading.problems.items() if why == "unsupported"}
+    assert unsupported == instance.reading.problems.keys()
+    assert {"utilization_percent", "power_watts", "xids"} <= unsupported
+    assert parent.reading.problems["power_watts"] == "Invalid Argument"
+
+
 async def ended(source: NvmlSource) -> tuple[EndedProcess, ...]:
     """Return who has ended on the first GPU, as soon as the accounting is asked again."""
     deadline = time.monotonic() + 20
