@@ -98,15 +98,13 @@ def _remapped_rows(nvml: Any, handle: Any) -> tuple[Any, ...]:
 
 
 def _pcie_link(nvml: Any, handle: Any) -> tuple[Any, ...]:
-    return nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle), nvml.nvmlDeviceGetCurrPcieLinkWidth(
-        handle
-    )
+    generation = nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)
+    return generation, nvml.nvmlDeviceGetCurrPcieLinkWidth(handle)
 
 
 def _pcie_link_max(nvml: Any, handle: Any) -> tuple[Any, ...]:
-    return nvml.nvmlDeviceGetMaxPcieLinkGeneration(handle), nvml.nvmlDeviceGetMaxPcieLinkWidth(
-        handle
-    )
+    generation = nvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)
+    return generation, nvml.nvmlDeviceGetMaxPcieLinkWidth(handle)
 
 
 def _recovery_action(nvml: Any, handle: Any) -> tuple[Any, ...]:
