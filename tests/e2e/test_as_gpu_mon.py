@@ -50,7 +50,9 @@ async def test_one_over_all_gives_way_to_one_over_two_and_that_to_one_each(
         f'directory = "{common_path}"\n'
         for name, gpus in (("whole", '"all"'), ("pair", "[0, 1]"), ("single", '"each"'))
     )
-    async with System(common_path, gpus=3, workloads=workloads) as system:
+    # Half a second, so that all three GPUs are known before any of them is given away.
+    scheduler = "gpu_idle_seconds = 0.5"
+    async with System(common_path, gpus=3, workloads=workloads, scheduler=scheduler) as system:
         with strangers(2) as (first, second):
             await system.until(lambda: placed(system) == {"whole": {0, 1, 2}})
             (whole,) = system.runs()
@@ -96,7 +98,7 @@ def be_away(terminal: PseudoTerminal) -> None:
 
 async def test_who_types_gets_the_machine_unless_on_the_whitelist(common_path: Path) -> None:
     seen = common_path / "seen"
-    people = f'device_directory = "{seen}"\nseats = false\nwhitelist = ["nobody"]'
+    people = f'device_directory = "{seen}"\nseats = false\nidle_seconds = 2\nwhitelist = ["nobody"]'
     with terminal_of(DAEMON, seen) as typist, terminal_of(NOBODY, seen) as monitor:
         async with System(common_path, people=people) as system:
             await system.until(lambda: len(system.runs()) == 2)
