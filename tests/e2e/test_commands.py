@@ -95,6 +95,7 @@ async def test_a_pause_stops_what_runs_and_everybody_says_so_until_it_is_resumed
         events = await desk.told("events", "-n", "50")
         assert "a new fan" in why
         assert "paused: everything, by " in status
+        assert all(" until 2" in answer for answer in (why, status))
         assert "The fleet is paused" in page
         assert "cancelled: the fleet is paused by " in events
 
