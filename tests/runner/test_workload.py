@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -150,6 +151,18 @@ async def test_its_log_is_rotated_by_size(tmp_path: Path, place: Path) -> None:
     assert files == ["out.log", "out.log.1", "out.log.2"]
     assert all((place / name).stat().st_size <= 8192 for name in files)
     assert log.read_text().endswith("  39 ")
+
+
+async def test_a_log_that_is_a_device_is_left_where_it_is(tmp_path: Path, place: Path) -> None:
+    # As `log=/dev/null` in the example of gpu_mon; one of our own, should this fail.
+    null = place / "null"
+    os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    entry = workload("head -c 100000 /dev/zero", log=null, log_max_bytes=4096)
+    async with Rig(tmp_path, entry).running() as rig:
+        await rig.launched_and_over()
+
+    assert [path.name for path in place.iterdir()] == ["null"]
+    assert null.is_char_device()
 
 
 async def test_a_full_disk_under_the_log_does_not_stop_it(tmp_path: Path, place: Path) -> None:
