@@ -1,4 +1,7 @@
-"""How long the scheduler's steps take: python -m benchmarks.scheduler [nodes] [gpus]."""
+"""How long the scheduler's steps take, with idle GPUs by the thousand.
+
+python -m benchmarks.scheduler [nodes] [GPUs of each]
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
+from benchmarks.figures import print_machine
 from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import (
@@ -30,6 +35,11 @@ from services.scheduler.step import step
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = SchedulerSettings()
+ENTRIES: tuple[tuple[str, Literal["each", "all"]], ...] = (
+    ("burn", "all"),
+    ("fold", "each"),
+    ("mine", "each"),
+)
 
 
 class Clockwork:
@@ -98,7 +108,7 @@ def facts(name: str, gpus: int) -> list[Message]:
             node=name,
             entries=tuple(
                 CatalogueEntry(name=entry, kind="filler", gpus=wanted, digest="d", grace_seconds=5)
-                for entry, wanted in (("burn", "all"), ("fold", "each"), ("mine", "each"))
+                for entry, wanted in ENTRIES
             ),
             at=START,
         ),
@@ -133,7 +143,7 @@ def facts(name: str, gpus: int) -> list[Message]:
     ]
 
 
-def measure(nodes: int, gpus: int) -> None:
+def measure(nodes: int = 1000, gpus: int = 8) -> None:
     """Let a fleet start, wait, be granted runs and go on; print each part."""
     clockwork = Clockwork()
     clockwork.happen(Connected(at=START))
@@ -184,4 +194,7 @@ def everything(clockwork: Clockwork) -> None:
 
 
 if __name__ == "__main__":
-    measure(*(int(word) for word in sys.argv[1:]) if len(sys.argv) > 2 else (1000, 8))
+    print_machine()
+    measure(
+        **{name: int(word) for name, word in zip(("nodes", "gpus"), sys.argv[1:], strict=False)}
+    )

@@ -26,8 +26,17 @@ S = TypeVar("S", bound=ServiceSettings)
 
 def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
     """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings)."""
-    parser = argparse.ArgumentParser(prog=f"gleaner {name}")
-    parser.add_argument("--config", type=Path, help="configuration file")
+    parser = argparse.ArgumentParser(
+        prog=f"gleaner {name}",
+        description=f"Run the {name} until SIGTERM or Ctrl-C; it logs to standard error.",
+        epilog=f"Example: gleaner {name} --config /etc/gleaner/gleaner.toml",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="the configuration file; else $GLEANER_CONFIG, ./gleaner.toml, the user's, "
+        "/etc/gleaner/gleaner.toml",
+    )
     arguments = parser.parse_args()
     try:
         settings = load(settings_type, arguments.config)

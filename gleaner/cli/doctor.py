@@ -13,6 +13,7 @@ from typing import Literal
 
 from gleaner.bus.mqtt import Connection
 from gleaner.bus.signature import parse_public_key
+from gleaner.cli import demo
 from gleaner.cli.broker import Address, find_mosquitto, is_answered
 from gleaner.cli.connect import where
 from gleaner.cli.settings import Settings
@@ -299,7 +300,11 @@ def _keys(settings: Settings) -> Finding:
 
 def health(data_directory: Path, service: str) -> tuple[bool, str]:
     """Whether a service lives and has the bus, by the age of its health file."""
-    path = data_directory / "health" / service
+    if service == demo.NODE:
+        # The node that `gleaner up` adds has a data directory of its own.
+        path = data_directory / demo.NODE / "health" / "node"
+    else:
+        path = data_directory / "health" / service
     try:
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -54,7 +54,8 @@ def prepare(settings: Settings, config: Path | None) -> System:
     ):
         tell(
             "this machine has no NVIDIA GPU: a simulated node is added, called "
-            f"{demo.NODE!r}; nothing there is real"
+            f"{demo.NODE!r}; nothing there is real, and the next start does without it once "
+            "there is a driver"
         )
         nodes.append(_demo_node(directory))
         if "gpu_idle_seconds" not in settings.scheduler.model_fields_set:
@@ -108,7 +109,7 @@ def _own_node(settings: Settings, config: Path | None) -> Node:
 
 
 def _demo_node(directory: Path) -> Node:
-    folder = directory / "simulated"
+    folder = directory / demo.NODE
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "gleaner.toml"
     script = folder / "script.toml"

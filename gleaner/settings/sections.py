@@ -49,6 +49,14 @@ def _check_busy_when(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _check_deadline(seconds: float) -> float:
+    if seconds > 3.5:
+        raise ValueError(
+            "a driver may take 3.5 s at most: after 5 s without a check every run leaves"
+        )
+    return seconds
+
+
 def _strip(words: object) -> object:
     """`"a, b"`, as an environment variable has it, means a and b."""
     if isinstance(words, str):
@@ -113,7 +121,8 @@ class GpuSettings(Section):
     """What is looked at, and what makes a GPU busy."""
 
     source: Literal["auto", "nvml", "device-files", "simulated"] = Field(
-        "auto", description="`auto`: NVML where it works, else the device files alone."
+        "auto",
+        description="`auto`: NVML where it works, else the device files alone, until it does.",
     )
     check_seconds: Annotated[float, Field(ge=0.05, le=4)] = Field(
         1.0,
@@ -126,8 +135,17 @@ class GpuSettings(Section):
         "`device_open`, `utilization_percent >= N`, `memory_used_bytes >= N`.",
     )
     ignore_programs: Words = Field(
-        ("nvidia-smi", "nvidia-persistenced", "dcgm-exporter"),
-        description="Programs that never make a GPU busy: by name, as the kernel shortens it.",
+        (
+            "nvidia-smi",
+            "nvidia-persistenced",
+            "dcgm-exporter",
+            "nv-hostengine",
+            "nv-fabricmanager",
+            "nvidia-powerd",
+            "nvtop",
+        ),
+        description="Programs that never make a GPU busy, since they only watch or keep it: "
+        "by name, as the kernel shortens it.",
     )
     ignore_users: Words = Field((), description="Users whose processes never make a GPU busy.")
     held_after_seconds: Seconds = Field(
@@ -135,8 +153,10 @@ class GpuSettings(Section):
     )
     telemetry_seconds: Seconds = Field(10, description="How often readings are published.")
     sample_seconds: Seconds = Field(10, description="How often a sample is kept for history.")
-    deadline_seconds: Seconds = Field(
-        3, description="How long one sweep over the driver may take before it counts as hung."
+    deadline_seconds: Annotated[float, Field(gt=0), AfterValidator(_check_deadline)] = Field(
+        3,
+        description="How long one sweep over the driver may take before it counts as hung. "
+        "At most 3.5, because 5 s without a check make every run leave.",
     )
     command_lines: Literal["program", "full"] = Field(
         "program",

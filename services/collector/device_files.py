@@ -109,6 +109,13 @@ class DeviceFilesSource:
                 self._known[minor] = told.get(minor, unknown)
 
 
+def signs_of_driver(directory: Path, driver: Path = DRIVER) -> object:
+    """Return what speaks for a driver, to compare with what is there later; None for nothing."""
+    # /dev/dxg is WSL's way to a GPU.
+    signs = (_driver_version(driver), _device_minors(directory), (directory / "dxg").exists())
+    return signs if any(signs) else None
+
+
 def _device_minors(directory: Path) -> frozenset[int]:
     """Return the numbers of `nvidiaN` that are character devices."""
     found = set()

@@ -1,4 +1,4 @@
-"""Watch the GPUs of a node: full checks as the backstop, the kernel's notices as the reflex."""
+"""Watch the GPUs of a node: check, decide, publish; who opened a device is found in `opens`."""
 
 from __future__ import annotations
 
@@ -38,21 +38,16 @@ from services.collector.interface import (
     Source,
     Sweep,
 )
+from services.collector.opens import Opens
 from services.collector.ours import run_of
 from services.collector.reports import Reports, Sight
 
 logger = logging.getLogger(__name__)
 
+WHOLE_PASS_SECONDS = 0.25
 SLICE_SECONDS = 0.005
 SLICES = 5
 """At most so many slices a check, with other work in between: 2,000 processes within 10 s."""
-WHOLE_PASS_SECONDS = 0.25
-RETRY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.03)
-"""The kernel tells of an open before the process has its descriptor."""
-RESCAN_SHARE = 5
-"""After a search of all processes, this many times as long passes before the next."""
-SEARCHES = 2
-"""How often is searched for who opened a device once: the first search may come too early."""
 FIRST_SECONDS = 0.25
 """The first checks follow each other in steps that grow by this: who starts at the same time as we
 do, a page or a scheduler, has missed the first beat."""
@@ -112,11 +107,13 @@ class GpuWatch:
         self._started_at = datetime.now(UTC)
         self._wanted = asyncio.Event()
         self._urgent_until = 0.0
-        self._looking: set[int] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
-        self._rescan_at = 0.0
-        self._searches_later = False
-        self._sought: dict[Path, tuple[Notice, int]] = {}
+        self._opens = Opens(
+            processes,
+            devices=lambda: self._devices,
+            is_known=lambda path, pid: all(_is_taken(gpu, pid) for gpu in self._at(path)),
+            found=self._take_in,
+            own_pids=own_pids,
+        )
         bus.subscribe(Run, self._on_run, node=bus.node)
 
     async def check(self) -> None:
@@ -159,17 +156,9 @@ class GpuWatch:
                 await self._wanted.wait()
         self._wanted.clear()
 
-    def on_notice(self, notice: Notice) -> None:
-        """Look at once at who opened a device; nothing here waits for anything."""
-        if notice.pid is None:
-            self._search(notice)
-        elif notice.pid not in self._looking and notice.pid not in self._own_pids():
-            self._look(notice, notice.pid, 0)
-
     def close(self) -> None:
         """Forget what was to be looked at, and keep the samples of the unfinished minute."""
-        for timer in self._timers:
-            timer.cancel()
+        self._opens.close()
         for path in self._marks:
             self._notices.unwatch(path)
         self._reports.close()
@@ -182,13 +171,15 @@ class GpuWatch:
             # A MIG device that was taken apart; a GPU that fell off the bus is still listed.
             del self._gpus[gone]
             self._bus.clear(GpuState, node=self._bus.node, gpu=gone)
+        are_others = hardware.devices != self._devices
         self._devices = hardware.devices
-        self._watch_devices()
+        if (self._watch_devices() or are_others) and self._on_devices:
+            self._on_devices(self._devices)
         unheard = tuple(path for path in self._devices.values() if path in self._unheard)
         self._reports.hardware(hardware, unheard, sees_others=self._processes.sees_others)
 
-    def _watch_devices(self) -> None:
-        """Listen at each device file, and anew at one that was made anew."""
+    def _watch_devices(self) -> bool:
+        """Listen at each device file, and anew at one that was made anew; tell whether one was."""
         changed = False
         for path in self._devices.values():
             mark = _mark(path)
@@ -199,10 +190,9 @@ class GpuWatch:
                 self._notices.unwatch(path)
             self._marks[path] = mark
             self._unheard.discard(path)
-            if not self._notices.watch_opens(path, self.on_notice):
+            if not self._notices.watch_opens(path, self._opens.on_notice):
                 self._unheard.add(path)
-        if changed and self._on_devices:
-            self._on_devices(self._devices)
+        return changed
 
     async def _scan(self) -> None:
         """Look at some processes, or at all where no notice tells us where to look."""
@@ -310,20 +300,7 @@ class GpuWatch:
             data = watched.state.model_dump(mode="json", exclude={"node"})
             self._bus.record(EventKind.GPU, data | {"before": before and before.state.value})
 
-    def _look(self, notice: Notice, pid: int, attempt: int) -> None:
-        """Say busy if a stranger holds the device; if it does not show yet, look again soon."""
-        self._looking.discard(pid)
-        gpus = [gpu for gpu in self._at(notice.path) if not _is_taken(gpu, pid)]
-        process = self._processes.identify(pid) if gpus else None
-        if process is None:
-            return
-        if self._at_least_one_held(notice.path, self._processes.holds(pid)):
-            self._take_in(gpus, process, notice)
-        elif attempt < len(RETRY_SECONDS):
-            self._looking.add(pid)
-            self._later(RETRY_SECONDS[attempt], lambda: self._look(notice, pid, attempt + 1))
-
-    def _take_in(self, gpus: list[Watched], process: Process, notice: Notice) -> None:
+    def _take_in(self, process: Process, notice: Notice) -> None:
         """Say at once what cannot wait for the next check: a stranger holds the device."""
         if busy.ignored(process, self._policy):
             return
@@ -332,65 +309,9 @@ class GpuWatch:
             # Where an open device does not count, only the driver can tell what it will do.
             self._wanted.set()
             return
-        for gpu in gpus:
-            self._say_taken(gpu, process, notice)
-
-    def _at_least_one_held(self, path: Path, held: frozenset[str]) -> bool:
-        return any(self._devices.get(gpu) == path for gpu in held)
-
-    def _search(self, notice: Notice) -> None:
-        """Find out who opened a device when the kernel does not say who it was."""
-        self._sought[notice.path] = (notice, SEARCHES)
-        self._search_soon()
-
-    def _search_soon(self) -> None:
-        wait = self._rescan_at - time.monotonic()
-        if wait <= 0:
-            self._search_now()
-        elif not self._searches_later:
-            self._searches_later = True
-            self._later(wait, self._search_later)
-
-    def _search_later(self) -> None:
-        self._searches_later = False
-        self._search_soon()
-
-    def _search_now(self) -> None:
-        """Look through all processes for those who opened something, for all devices at once."""
-
-        def still() -> dict[Path, tuple[Notice, int]]:
-            return {
-                path: (notice, searches)
-                for path, (notice, searches) in self._sought.items()
-                if searches and not all(map(_is_taken, self._at(path)))
-            }
-
-        def is_enough(pid: int, held: frozenset[str]) -> bool:
-            for path, (notice, _) in self._sought.items():
-                if self._at_least_one_held(path, held):
-                    self._look(notice, pid, len(RETRY_SECONDS))
-            return not still()
-
-        self._sought = still()
-        if not self._sought:
-            return
-        started = time.monotonic()
-        # The newest processes come first, and the search ends when all strangers are found.
-        self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
-        took = time.monotonic() - started
-        self._rescan_at = started + took * (1 + RESCAN_SHARE)
-        # Not found: it was one of ours, or we came before the descriptor.
-        self._sought = {path: (notice, left - 1) for path, (notice, left) in still().items()}
-        if self._sought:
-            self._search_soon()
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        def fire() -> None:
-            self._timers.discard(timer)
-            call()
-
-        timer = asyncio.get_running_loop().call_later(seconds, fire)
-        self._timers.add(timer)
+        for gpu in self._at(notice.path):
+            if not _is_taken(gpu, process.pid):
+                self._say_taken(gpu, process, notice)
 
     def _at(self, path: Path) -> list[Watched]:
         """Return the GPUs behind a device: itself and its MIG devices."""

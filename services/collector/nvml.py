@@ -35,6 +35,8 @@ CHILD = Path(__file__).with_name("nvml_child.py")
 START_SECONDS = 60.0
 """Opening the driver may take seconds per GPU where persistence mode is off."""
 BACKOFF_SECONDS = (1.0, 30.0)
+HARDWARE_SECONDS = 30.0
+"""How often it is looked for MIG devices that were made or taken apart."""
 HEALTHY_SECONDS = 60.0
 """A child that lived this long forgets earlier failures."""
 OPENING = "the driver is being opened"
@@ -70,6 +72,7 @@ class NvmlSource:
             gpus=(), driver_version=None, problem=None, limitations=(), devices={}
         )
         self._missing: tuple[str, ...] = ()
+        self._look_at = 0.0
         self.not_installed = False
         """Whether the last child found no library, or no driver loaded."""
 
@@ -86,8 +89,8 @@ class NvmlSource:
     async def sweep(self) -> Sweep:
         """See `Source`."""
         until = time.monotonic() + self._deadline
-        if await self._ready():
-            answer = await self._ask(max(until - time.monotonic(), self._deadline / 2))
+        if await self._ready() and await self._look_again():
+            answer = await self._ask("sweep", max(until - time.monotonic(), self._deadline / 2))
             if answer is not None:
                 found = answers.sweep(answer, self._hardware.gpus)
                 return replace(found, gpus=(*found.gpus, *self._lost()))
@@ -126,6 +129,15 @@ class NvmlSource:
             return False
         return self._hello is None or await self._greet(self._hello)
 
+    async def _look_again(self) -> bool:
+        """Ask for the hardware when that is due; False if there is no answer."""
+        if time.monotonic() < self._look_at:
+            return True
+        answer = await self._ask("hardware", self._deadline / 2)
+        if answer is not None:
+            self._take_in(answer)
+        return answer is not None
+
     async def _start(self) -> None:
         found = importlib.util.find_spec("pynvml")
         directory = str(Path(found.origin).parent) if found and found.origin else ""
@@ -150,23 +162,28 @@ class NvmlSource:
         answer = await self._understand(hello.result())
         if answer is None:
             return False
+        self._take_in(answer)
+        self._say(None)
+        return True
+
+    def _take_in(self, answer: Answer) -> None:
+        """Know what hardware there is, and when to look again."""
+        self._look_at = time.monotonic() + HARDWARE_SECONDS
         found = answers.hardware(answer, self._device_directory)
         known = {gpu.gpu for gpu in found.gpus}
         # MIG devices come and go by the administrator's will; a GPU does not.
         gone = [gpu for gpu in self._hardware.gpus if gpu.gpu not in known and gpu.parent is None]
         self._missing = tuple(gpu.gpu for gpu in gone)
         self._hardware = replace(found, gpus=(*found.gpus, *gone))
-        self._say(None)
-        return True
 
-    async def _ask(self, seconds: float) -> Answer | None:
+    async def _ask(self, question: str, seconds: float) -> Answer | None:
         child = self._child
         assert child
         assert child.stdin
         assert child.stdout
         try:
             async with asyncio.timeout(seconds):
-                child.stdin.write(b"sweep\n")
+                child.stdin.write(question.encode() + b"\n")
                 line = await child.stdout.readline()
         except TimeoutError:
             self._give_up_on_child()

@@ -3,8 +3,8 @@
 Run by `services.collector.nvml` as `python -I -S nvml_child.py DIRECTORY PARENT`, where DIRECTORY
 holds `pynvml` and PARENT is the caller's pid. It imports next to nothing, so that it stays below
 20 MB and starts at once. The first line it writes says what hardware there is, or why the driver
-cannot be asked; then each line read (`sweep`) is answered with one line of JSON. It ends when its
-input does, or with its parent.
+cannot be asked; then each line read (`sweep`, or `hardware` for the first line anew) is answered
+with one line of JSON. It ends when its input does, or with its parent.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Gpu:
 
     def __init__(self, nvml: Any, handle: Any, facts: Values) -> None:
         self._nvml = nvml
-        self._handle = handle
+        self.handle = handle
         self.facts = facts
         self.gpu: str = facts["gpu"]
         self._values: Values = {}
@@ -154,7 +154,7 @@ class Gpu:
         if self._due.get(first, 0.0) > now:
             return
         try:
-            answers = question.ask(self._nvml, self._handle)
+            answers = question.ask(self._nvml, self.handle)
         except self._nvml.NVMLError as error:
             self._fail(question.names, error, now)
             return
@@ -206,12 +206,12 @@ class Gpu:
     def _list(self, function: str) -> list[Any]:
         try:
             # The function without a version raises no NVMLError where an old driver lacks it.
-            return list(getattr(self._nvml, function + "_v3")(self._handle))
+            return list(getattr(self._nvml, function + "_v3")(self.handle))
         except self._nvml.NVMLError as error:
             if error.value != FUNCTION_NOT_FOUND:
                 raise
             # Drivers before 510 have only the second version.
-            return list(getattr(self._nvml, function + "_v2")(self._handle))
+            return list(getattr(self._nvml, function + "_v2")(self.handle))
 
 
 class Driver:
@@ -220,27 +220,38 @@ class Driver:
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         self.missing: dict[str, str] = {}
-        self.gpus: list[Gpu] = []
+        self._count = 0
+        self._parents: list[Gpu] = []
+        self._instances: list[Gpu] = []
+
+    @property
+    def gpus(self) -> list[Gpu]:
+        """All GPUs, and then all MIG devices."""
+        return self._parents + self._instances
 
     def open(self) -> Values:
-        """Open NVML and return what does not change."""
+        """Open NVML and return what hardware there is."""
         nvml = self._nvml
         nvml.nvmlInit()
-        parents = []
-        for index in range(nvml.nvmlDeviceGetCount()):
+        self._count = nvml.nvmlDeviceGetCount()
+        for index in range(self._count):
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                self.gpus.append(Gpu(nvml, handle, self._facts(handle, index)))
+                self._parents.append(Gpu(nvml, handle, self._facts(handle, index)))
             except nvml.NVMLError as error:
                 if error.value in FATAL:
                     raise
                 self.missing[str(index)] = str(error)
-            else:
-                parents.append((handle, self.gpus[-1].facts))
-        for handle, facts in parents:
-            self._open_mig_devices(handle, facts)
+        return self.hardware()
+
+    def hardware(self) -> Values:
+        """Return what hardware there is; MIG devices come and go by the administrator's will."""
+        instances: list[Gpu] = []
+        for parent in self._parents:
+            instances += self._mig_devices(parent, {*self._instances, *instances})
+        self._instances = instances
         return {
-            "driver_version": self._try(nvml.nvmlSystemGetDriverVersion),
+            "driver_version": self._try(self._nvml.nvmlSystemGetDriverVersion),
             "gpus": [gpu.facts for gpu in self.gpus],
             "missing": self.missing,
         }
@@ -267,17 +278,31 @@ class Driver:
             "schedulable": True,
         }
 
-    def _open_mig_devices(self, parent: Any, facts: Values) -> None:
+    def _mig_devices(self, parent: Gpu, others: set[Gpu]) -> list[Gpu]:
+        """Return the MIG devices of a GPU; those that are known keep their index."""
         nvml = self._nvml
-        mode = self._try(nvml.nvmlDeviceGetMigMode, parent)
-        if not mode or mode[0] != 1:
-            return
-        facts["schedulable"] = False
-        for number in range(self._try(nvml.nvmlDeviceGetMaxMigDeviceCount, parent) or 0):
-            handle = self._try(nvml.nvmlDeviceGetMigDeviceHandleByIndex, parent, number)
-            if handle is not None:
-                found = self._facts(handle, len(self.gpus), facts["gpu"])
-                self.gpus.append(Gpu(nvml, handle, found))
+        known = {one.gpu: one for one in self._instances if one.facts["parent"] == parent.gpu}
+        try:
+            mode, _ = nvml.nvmlDeviceGetMigMode(parent.handle)
+        except nvml.NVMLError as error:
+            if error.value in FATAL:
+                raise
+            # It has no such mode, or cannot be asked just now: then nothing is known to be new.
+            return list(known.values())
+        parent.facts["schedulable"] = mode != 1
+        if mode != 1:
+            return []
+        found: list[Gpu] = []
+        for number in range(self._try(nvml.nvmlDeviceGetMaxMigDeviceCount, parent.handle) or 0):
+            handle = self._try(nvml.nvmlDeviceGetMigDeviceHandleByIndex, parent.handle, number)
+            gpu = handle and _string(self._try(nvml.nvmlDeviceGetUUID, handle))
+            if gpu in known:
+                known[gpu].handle = handle
+                found.append(known[gpu])
+            elif gpu:
+                index = _free(self._count, {one.facts["index"] for one in (*others, *found)})
+                found.append(Gpu(nvml, handle, self._facts(handle, index, parent.gpu)))
+        return found
 
     def _try(self, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -286,6 +311,10 @@ class Driver:
             if error.value in FATAL:
                 raise
             return None
+
+
+def _free(first: int, used: set[int]) -> int:
+    return first if first not in used else _free(first + 1, used)
 
 
 def _string(value: Any) -> str | None:
@@ -325,8 +354,8 @@ def main() -> None:
     driver = Driver(pynvml)
     try:
         say(driver.open())
-        for _ in sys.stdin:
-            say(driver.sweep())
+        for line in sys.stdin:
+            say(driver.hardware() if line == "hardware\n" else driver.sweep())
     except pynvml.NVMLError as error:
         say({"problem": str(error), "code": error.value})
 

@@ -25,7 +25,7 @@ from services.collector.interface import Notices, Processes, Source, Terminals
 from services.collector.notices import open_notices
 from services.collector.nvml import NvmlSource
 from services.collector.settings import CollectorSettings
-from services.collector.source import open_source
+from services.collector.source import UntilNvml, open_source
 from services.collector.terminals import RealTerminals
 from services.collector.watch_people import PeopleWatch
 
@@ -133,7 +133,7 @@ def _simulated_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) ->
 
 def _own_pids(source: Source) -> tuple[int, ...]:
     """Return this process and the child that asks NVML: a driver's client holds every device."""
-    child = source.child_pid if isinstance(source, NvmlSource) else None
+    child = source.child_pid if isinstance(source, NvmlSource | UntilNvml) else None
     return (os.getpid(),) if child is None else (os.getpid(), child)
 
 

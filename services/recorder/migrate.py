@@ -34,5 +34,8 @@ def migrate(connection: Connection, name: str) -> None:
             f"{newest}): update Gleaner, or configure another database.url"
         )
     if current != newest:
-        logger.info("%s: layout %s -> %s", name, current or "none", newest)
+        if current is None:
+            logger.info("%s: a new database, layout %s", name, newest)
+        else:
+            logger.info("%s: brought from layout %s to %s", name, current, newest)
         command.upgrade(config, "head")

@@ -79,6 +79,10 @@ class Handle(Protocol):
         """End without the workload, if it was not let go yet."""
         ...
 
+    def warn(self) -> int | None:
+        """Send TERM to the first process if that needs no search; return CLOCK_MONOTONIC in ns."""
+        ...
+
     def terminate(self) -> int:
         """Send TERM to every process not told yet; return CLOCK_MONOTONIC of the first, in ns."""
         ...

@@ -1,8 +1,4 @@
-"""Real processes: one supervisor per run, found again after a restart, signalled by pidfd.
-
-A pid alone is never trusted: it is a process of ours if boot, pid and start ticks match, and a
-signal goes to a pidfd that was opened before that was checked.
-"""
+"""Real processes: one supervisor per run, found again after a restart, signalled by pidfd."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +20,7 @@ from gleaner import runtime
 from services.runner import cgroup, supervisor
 from services.runner.cgroup import Cgroups
 from services.runner.launcher import Handle, Listener, Order, Report
+from services.runner.pids import in_session, open_pidfd, signal_all, with_token
 from services.runner.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -116,14 +112,14 @@ class ProcessLauncher:
             return _report(status) if status.get("state") == "ended" else None
         pid, ticks = status.get("supervisor_pid"), status.get("supervisor_started")
         if pid is not None and ticks is not None:
-            watched = _open_pidfd(pid, ticks)
+            watched = open_pidfd(pid, ticks)
             if watched is not None:
                 return ProcessHandle(spec, listener, pid, ticks, watched, go=None, bell=None)
             status = _read_status(spec)
         if spec["cgroup"]:
             cgroup.kill(Path(spec["cgroup"]))
         else:
-            _signal(lambda: _with_token(spec["token"]), signal.SIGKILL)
+            signal_all(lambda: with_token(spec["token"]), signal.SIGKILL)
         return _report(status) if status.get("state") == "ended" else None
 
     def forget(self, spec: dict[str, Any]) -> None:
@@ -179,16 +175,20 @@ class ProcessHandle:
             os.close(self._go)
             self._go = None
 
+    def warn(self) -> int | None:
+        """See `Handle.warn`."""
+        if self._main is None or self._main[0] in self._told:
+            return None
+        # Its pidfd was opened when it was known to be ours: nothing stands before the signal.
+        self._told.add(self._main[0])
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._main[1], signal.SIGTERM)
+        return time.monotonic_ns()
+
     def terminate(self) -> int:
         """See `Handle.terminate`."""
-        first: int | None = None
-        if self._main is not None and self._main[0] not in self._told:
-            # Its pidfd was opened when it was known to be ours: nothing stands before the signal.
-            self._told.add(self._main[0])
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(self._main[1], signal.SIGTERM)
-            first = time.monotonic_ns()
-        self._told |= _signal(self._processes, signal.SIGTERM, but=self._told)
+        first = self.warn()
+        self._told |= signal_all(self._processes, signal.SIGTERM, but=self._told)
         return first or time.monotonic_ns()
 
     def kill(self) -> int:
@@ -239,14 +239,14 @@ class ProcessHandle:
         if self._supervisor_lives:
             return set(supervisor.descendants(self.supervisor_pid))
         # They are init's children now; their session and their token are left to know them by.
-        session = _in_session(self._main[0]) if self._main else set()
-        return session | _with_token(self._spec["token"])
+        session = in_session(self._main[0]) if self._main else set()
+        return session | with_token(self._spec["token"])
 
     def _kill_all(self) -> bool:
         """Kill whatever belongs to the run; return whether there was something."""
         if self._spec["cgroup"] and cgroup.kill(Path(self._spec["cgroup"])):
             return bool(self._processes())
-        return bool(_signal(self._processes, signal.SIGKILL))
+        return bool(signal_all(self._processes, signal.SIGKILL))
 
     def _on_bell(self) -> None:
         assert self._bell is not None
@@ -331,61 +331,6 @@ def _report(status: dict[str, Any]) -> Report:
     names = Report.__dataclass_fields__.keys() - {"state", "supervisor_gone"}
     known = {name: status[name] for name in names if name in status}
     return Report(state=status.get("state", "ready"), **known)
-
-
-def _open_pidfd(pid: int, ticks: int) -> int | None:
-    """Return a pidfd of a living process if its start ticks match, else None."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return None
-    fields = supervisor.read_stat(pid)
-    if fields is None or int(fields[19]) != ticks or fields[0] in "ZX":
-        os.close(pidfd)
-        return None
-    return pidfd
-
-
-def _with_token(token: str) -> set[int]:
-    wanted, found = f"GLEANER_RUN_TOKEN={token}".encode(), set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                if wanted in Path("/proc", name, "environ").read_bytes().split(b"\0"):
-                    found.add(int(name))
-    return found
-
-
-def _in_session(session: int) -> set[int]:
-    stats = {name: supervisor.read_stat(name) for name in os.listdir("/proc") if name.isdigit()}
-    return {
-        int(name)
-        for name, fields in stats.items()
-        if fields and int(fields[3]) == session and fields[0] not in "ZX"
-    }
-
-
-def _signal(
-    processes: Callable[[], set[int]],
-    number: signal.Signals,
-    but: frozenset[int] | set[int] = frozenset(),
-) -> set[int]:
-    """Signal all of a changing set of processes; return those that were.
-
-    Each is held by a pidfd first and looked for again then, so that a number that was given to
-    somebody else in between is left alone.
-    """
-    held: dict[int, int] = {}
-    for pid in processes() - but:
-        with contextlib.suppress(OSError):
-            held[pid] = os.pidfd_open(pid)
-    told = held.keys() & processes() if held else set()
-    for pid, pidfd in held.items():
-        if pid in told:
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(pidfd, number)
-        os.close(pidfd)
-    return told
 
 
 def _wanted_limits(order: Order) -> tuple[str, ...]:

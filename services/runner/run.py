@@ -60,13 +60,24 @@ class ManagedRun:
         if self.handle is not None and self.life.state is RunState.STARTING:
             self.handle.go()
 
-    def leave(self, cause: Cause, noticed_ns: int) -> None:
-        """Make it leave: cause to the journal, then the signal; what is to be said waits."""
+    def decide_to_leave(self, cause: Cause, noticed_ns: int) -> bool:
+        """Write the cause into the journal; False if it is leaving already."""
         life = leaving.asked_to_leave(self.life, cause, noticed_ns)
         if life is self.life:
-            return
+            return False
         self.life = life
         self.journal.note(cause=cause.model_dump(mode="json"), noticed_ns=noticed_ns)
+        return True
+
+    def warn(self) -> None:
+        """Tell its first process to leave, in microseconds."""
+        if self.life.state is RunState.STOPPING and self.handle is not None:
+            at_ns = self.handle.warn()
+            if at_ns is not None:
+                self._signalled(at_ns)
+
+    def leave(self) -> None:
+        """Tell all its processes to leave; what is to be said waits."""
         self._signal()
         if self.handle is None:
             self._exited(Report(state="ended", problem=NEVER_STARTED))
@@ -177,9 +188,11 @@ class ManagedRun:
             return
         handle.call_off()
         is_kill = self.life.state is RunState.KILLING
-        at_ns = handle.kill() if is_kill else handle.terminate()
+        self._signalled(handle.kill() if is_kill else handle.terminate())
+
+    def _signalled(self, at_ns: int) -> None:
         self.life = leaving.signalled(self.life, at_ns)
-        name = "killed_at" if is_kill else "term_sent_at"
+        name = "killed_at" if self.life.state is RunState.KILLING else "term_sent_at"
         if getattr(self.fact, name) is None:
             self.fact = self.fact.model_copy(update={name: _wall_clock(at_ns)})
 

@@ -70,9 +70,20 @@ class Runs:
         return run
 
     def leave(self, leave: list[tuple[str, Cause]], noticed_ns: int) -> None:
-        """Signal all of them, and only then say so."""
-        for name, cause in leave:
-            self._by_id[name].leave(cause, noticed_ns)
+        """Signal all of them, and only then say so.
+
+        First the first process of each: whoever is woken competes with us for the processors, and
+        the search for the others takes longer than all these signals.
+        """
+        going = [
+            run
+            for run, cause in ((self._by_id[name], cause) for name, cause in leave)
+            if run.decide_to_leave(cause, noticed_ns)
+        ]
+        for run in going:
+            run.warn()
+        for run in going:
+            run.leave()
         for name, cause in leave:
             run = self._by_id[name]
             run.say()

@@ -38,6 +38,10 @@ class SimulatedHandle:
         if self._report.state == "ready":
             self._later(0, Report(state="ended", problem=NEVER_STARTED))
 
+    def warn(self) -> int | None:
+        """See `Handle.warn`."""
+        return self.terminate()
+
     def terminate(self) -> int:
         """See `Handle.terminate`."""
         self._end(signal.SIGTERM, _TAKES_SECONDS)

@@ -143,6 +143,14 @@ def test_a_service_that_was_never_there_is_not_healthy(command: Said) -> None:
     assert (status, "web has not had the bus yet" in errors) == (1, True)
 
 
+def test_the_health_of_the_node_that_up_adds_is_told(command: Said, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "simulated" / "health"
+    folder.mkdir(parents=True)
+    (folder / "node").touch()
+
+    assert command("health", "simulated") == (0, "simulated is well\n", "")
+
+
 def test_an_import_goes_to_a_new_file_only(command: Said, tmp_path: Path) -> None:
     source, target = tmp_path / "gpu_mon.conf", tmp_path / "gleaner.toml"
     source.write_text("[gpu-all]\ngpus=ALL\nignore_programs=x\n")

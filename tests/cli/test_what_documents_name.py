@@ -63,3 +63,19 @@ def test_contributing_tells_every_target_that_people_need() -> None:
     told = set(re.findall(r"`([a-z-]+)`", text(Path("CONTRIBUTING.md"))))
 
     assert TARGETS - told == {"help", "setup-test"}
+
+
+def test_contributing_tells_of_no_target_that_is_not_there() -> None:
+    cells = r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|"
+    rows = re.findall(cells, text(Path("CONTRIBUTING.md")), re.MULTILINE)
+    told = set(re.findall(r"`([a-z-]+)`", " ".join(rows)))
+
+    assert told
+    assert told <= TARGETS
+
+
+def test_make_takes_no_target_for_a_file() -> None:
+    phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert phony
+    assert set(phony[1].split()) == TARGETS

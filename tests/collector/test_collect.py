@@ -322,6 +322,24 @@ async def test_a_hung_driver_makes_gpus_unknown_and_the_beat_goes_on(
     )
 
 
+async def test_a_driver_that_is_loaded_later_is_noticed(
+    machine: Machine, nvml: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libraries = nvml.environment()["LD_LIBRARY_PATH"]
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    await machine.start(source="auto", check_seconds=0.1)
+    assert set(machine.last) == {"minor-0", "minor-1"}
+
+    monkeypatch.setenv("LD_LIBRARY_PATH", libraries)
+    machine.make(2, 9)
+    await until(lambda: "GPU-0" in machine.last and machine.last["GPU-0"].state == "idle", 10)
+    pid = machine.hold(machine.devices / "nvidia0")
+
+    await until(lambda: machine.last["GPU-0"].state == "busy")
+    assert [holder.pid for holder in machine.last["GPU-0"].holders] == [pid]
+    assert [one.source for one in machine.said if isinstance(one, Inventory)][-1] == "nvml"
+
+
 async def test_a_simulated_node_runs_the_same_way(machine: Machine) -> None:
     await machine.start(source="simulated", check_seconds=0.05)
 

@@ -143,7 +143,13 @@ async def test_it_is_idle_again_with_the_check_after_the_stranger_left(node: Nod
 
 @pytest.mark.parametrize(
     ("program", "state"),
-    [("nvidia-smi", "idle"), ("nvidia-persistenced", "idle"), ("n", "busy"), ("smi", "busy")],
+    [
+        ("nvidia-smi", "idle"),
+        ("nvidia-persistenced", "idle"),
+        ("nv-fabricmanager", "idle"),
+        ("n", "busy"),
+        ("smi", "busy"),
+    ],
 )
 async def test_ignored_programs_leave_it_idle(node: Node, program: str, state: str) -> None:
     node.world.process_opens(0, user="user1", command=program)

@@ -14,7 +14,6 @@ import pytest
 from gleaner.settings import GpuSettings
 from services.collector import nvml as adapter
 from services.collector.capture import capture
-from services.collector.device_files import DeviceFilesSource
 from services.collector.interface import DriverProcess, Sweep
 from services.collector.nvml import OPENING, NvmlSource
 from services.collector.replay import CaptureSource
@@ -343,6 +342,33 @@ async def test_a_stranger_on_a_mig_parent_is_on_all_its_instances(
     assert there == {"GPU-0": [7, 8], "GPU-1": [], "MIG-a": [7, 8], "MIG-b": [8]}
 
 
+async def test_mig_devices_that_are_made_or_taken_apart_later_are_seen(
+    source: NvmlSource, nvml: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "HARDWARE_SECONDS", 0.0)
+    nvml.gpus[0] |= {"mig": 1, "mig_devices": 7}
+    nvml.mig = {100: {"uuid": "MIG-a", "name": "1g"}}
+    nvml.write()
+    await swept(source)
+    child = source.child_pid
+
+    async def listed() -> list[tuple[str, int]]:
+        await source.sweep()
+        return [(gpu.gpu, gpu.index) for gpu in (await source.hardware()).gpus]
+
+    assert await listed() == [("GPU-0", 0), ("GPU-1", 1), ("MIG-a", 2)]
+    nvml.mig = {100: {"uuid": "MIG-b", "name": "2g"}, 101: {"uuid": "MIG-a", "name": "1g"}}
+    nvml.write()
+    assert await listed() == [("GPU-0", 0), ("GPU-1", 1), ("MIG-b", 3), ("MIG-a", 2)]
+    assert [gpu.gpu for gpu in (await source.sweep()).gpus][2:] == ["MIG-b", "MIG-a"]
+    nvml.gpus[0]["mig"] = 0
+    nvml.mig = {}
+    nvml.write()
+    assert await listed() == [("GPU-0", 0), ("GPU-1", 1)]
+    assert (await source.hardware()).gpus[0].schedulable
+    assert source.child_pid == child
+
+
 async def test_the_child_ends_with_its_input(source: NvmlSource) -> None:
     await swept(source)
     child = source._child
@@ -369,7 +395,7 @@ async def test_without_the_library_the_device_files_are_used_and_it_is_said(
 
     source = await open_source(GpuSettings(device_directory=tmp_path))
 
-    assert isinstance(source, DeviceFilesSource)
+    assert source.name == "device-files"
     said = (await source.hardware()).limitations
     assert said[0].startswith("NVML cannot be used (NVML Shared Library Not Found)")
 

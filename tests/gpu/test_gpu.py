@@ -157,7 +157,7 @@ async def test_a_capture_is_recorded_and_plays_back(
         monkeypatch.setenv(name, value)
     path = tmp_path / "gpu.capture"
 
-    settings = GpuSettings(check_seconds=0.2, deadline_seconds=GENTLY)
+    settings = GpuSettings(check_seconds=0.2)
     assert await capture(path, 2 if not machine.is_real else 10, settings) >= 2
 
     played = CaptureSource(path, machine.device_directory)

@@ -68,6 +68,21 @@ async def test_the_migrations_make_the_tables_that_are_written_down(tmp_path: Pa
     engine.dispose()
 
 
+async def test_a_database_that_is_made_says_one_line_and_one_that_is_there_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Another one may have been made in this process; the library's own level must not decide.
+    logging.getLogger("alembic").setLevel(logging.NOTSET)
+    with caplog.at_level(logging.INFO):
+        async with Store(url(tmp_path)) as store:
+            name = store.name
+        async with Store(url(tmp_path)):
+            pass
+
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{name}: a new database, layout ")
+
+
 async def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     async with Store(url(tmp_path)) as store:
         path = Path(store.name)

@@ -253,3 +253,17 @@ def test_every_setting_says_what_it_is_for() -> None:
         if name != "workload":
             check(field.annotation, name)  # type: ignore[arg-type]
     check(WorkloadSettings, "workload")
+
+
+def test_a_driver_may_not_take_so_long_that_every_run_would_leave(tmp_path: Path) -> None:
+    file = tmp_path / "gleaner.toml"
+    file.write_text("[node.gpu]\ndeadline_seconds = 10\n")
+
+    with pytest.raises(SettingsError) as error:
+        load(Everything, file)
+
+    (mistake,) = error.value.mistakes
+    assert mistake == (
+        f"{file}: node.gpu.deadline_seconds: a driver may take 3.5 s at most: "
+        "after 5 s without a check every run leaves (it is 10)"
+    )

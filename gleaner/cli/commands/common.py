@@ -1,0 +1,81 @@
+"""What all commands share: options, how settings are read, how a failure is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gleaner.cli.settings import Settings
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+START, LOOK = "Start", "Look"
+CHANGE = "Change (who may read the operator's password)"
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The configuration file; else $GLEANER_CONFIG, ./gleaner.toml, the user's, "
+        "/etc/gleaner/gleaner.toml.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+Csv = Annotated[bool, typer.Option("--csv", help="As CSV, for spreadsheets.")]
+
+
+class Failed(Exception):
+    """What was asked for cannot be done; one line for each reason."""
+
+    def __init__(self, *lines: str, code: int = EXIT_FAILED) -> None:
+        super().__init__("\n".join(lines))
+        self.code = code
+
+
+def group(text: str | None = None) -> typer.Typer:
+    """Return a group of commands; with a text, one that is a command of its own."""
+    return typer.Typer(help=text, no_args_is_help=text is not None, rich_markup_mode="markdown")
+
+
+def load(config: Path | None) -> Settings:
+    """Read the whole file; a mistake in it is a mistake of usage."""
+    from gleaner.cli.settings import Settings
+    from gleaner.settings import SettingsError
+    from gleaner.settings import load as read
+
+    try:
+        return read(Settings, config)
+    except SettingsError as error:
+        raise Failed(*error.mistakes, code=EXIT_USAGE) from error
+
+
+def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
+    """Do it; what the bus or the scheduler refuses is a failure."""
+    from gleaner.client import RequestFailed
+    from gleaner.runtime import Fatal
+
+    logging.basicConfig(level=logging.WARNING, format="gleaner: %(message)s", stream=sys.stderr)
+    try:
+        return asyncio.run(doing)
+    except RequestFailed as error:
+        # A refusal is mostly for want of an account.
+        hint = "; see [bus] user and password_file" if "Not authorized" in str(error) else ""
+        raise Failed(f"{error}{hint}") from error
+    except Fatal as error:
+        raise Failed(str(error)) from error
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Return the duration that an option names."""
+    from gleaner.cli.words import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Failed(f"{option}: {error}", code=EXIT_USAGE) from error

@@ -1,0 +1,118 @@
+"""Commands that show how things were."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+from gleaner.cli.commands.common import (
+    LOOK,
+    Config,
+    Csv,
+    Json,
+    group,
+    load,
+    seconds_of,
+    wait_for,
+)
+
+By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
+
+commands = group()
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner events --follow`, `gleaner events --node gpu1 --limit 50`",
+)
+def events(
+    config: Config = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="From now on, as they happen, until Ctrl-C.")
+    ] = False,
+    node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="How many, the newest; not with --follow.")
+    ] = 20,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, one event a line, for programs.")
+    ] = False,
+) -> None:
+    """Show what happened: GPUs, people and runs; times are UTC."""
+    from gleaner.cli import events as record
+
+    def say(row: record.Row) -> None:
+        print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
+
+    settings = load(config)
+    if follow:
+        wait_for(record.follow(settings, node=node, say=say))
+    for row in [] if follow else wait_for(record.history(settings, node=node, limit=limit)):
+        say(row)
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner usage`, `gleaner usage --by month --since 365d --csv`",
+)
+def usage(
+    config: Config = None,
+    by: Annotated[
+        By, typer.Option("--by", help="What makes a row; `hour` is the hour of the day.")
+    ] = "user",
+    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "30d",
+    node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Of this person only.")] = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Say who used how many GPU-hours, or when and where they were used; times are UTC.
+
+    Several users of one GPU count in full each, as `shared`.
+    """
+    from gleaner.cli import usage as figures
+
+    seconds = seconds_of("--since", since)
+    rows = wait_for(figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user))
+    _show_figures(rows, figures.usage_table, as_json=as_json, as_csv=as_csv)
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner history gpu1 --since 7d`, `gleaner history gpu1 --csv`",
+)
+def history(
+    target: Annotated[
+        str,
+        typer.Argument(help="A GPU's UUID, whole, as `gleaner status --json` has it; or a node."),
+    ],
+    config: Config = None,
+    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",
+    points: Annotated[int, typer.Option("--points", min=1, help="About how many rows.")] = 24,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Show how a GPU or node fared, at the resolution that fits; times are UTC."""
+    from gleaner.cli import usage as figures
+
+    seconds = seconds_of("--since", since)
+    rows = wait_for(figures.history(load(config), target, since_seconds=seconds, points=points))
+    _show_figures(rows, figures.history_table, as_json=as_json, as_csv=as_csv)
+
+
+def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -> None:
+    from rich.console import Console
+
+    from gleaner.cli import usage as figures
+
+    if as_json:
+        print(figures.as_json(rows))
+    elif as_csv:
+        figures.write_csv(rows, sys.stdout)
+    elif rows:
+        Console().print(table(rows))
+    else:
+        print("nothing is recorded of that time")

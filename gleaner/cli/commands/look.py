@@ -1,0 +1,196 @@
+"""Commands that show how things are now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gleaner.cli.commands.common import (
+    EXIT_USAGE,
+    LOOK,
+    Config,
+    Csv,
+    Failed,
+    Json,
+    group,
+    load,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from gleaner.cli.settings import Settings
+    from gleaner.fleet import FleetView
+
+commands = group()
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner status --watch`, `gleaner status --json | jq '.nodes[].gpus'`",
+)
+def status(
+    config: Config = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew each second, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show every GPU: its state, who has it, and why nothing starts there."""
+    wait_for(_status(load(config), as_json=as_json, watch=watch))
+
+
+async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from gleaner.cli import status as view
+
+    async with view.watched_fleet(settings) as fleet:
+        console = Console()
+        if watch and console.is_terminal and not as_json:
+            with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
+                while True:
+                    await asyncio.sleep(1)
+                    live.update(view.table(view.now_of(fleet)), refresh=True)
+        while True:
+            if as_json:
+                print(json.dumps(view.as_json(view.now_of(fleet)), indent=None if watch else 2))
+            else:
+                console.print(view.table(view.now_of(fleet)))
+            if not watch:
+                return
+            sys.stdout.flush()
+            await asyncio.sleep(1)
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner why gpu1:0`, `gleaner why GPU-5fa1`, `gleaner why fold`",
+)
+def why(
+    target: Annotated[
+        str, typer.Argument(help="A GPU (NODE:INDEX or its UUID's beginning), node or workload.")
+    ],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say why nothing (more) runs on a GPU, or why a workload does not."""
+    wait_for(_why(load(config), target, as_json=as_json))
+
+
+async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
+    from gleaner.cli import status as view
+    from gleaner.cli import why as reasons
+
+    async with view.watched_fleet(settings) as fleet:
+        try:
+            answers = reasons.why(view.now_of(fleet), target)
+        except reasons.NotFound as error:
+            raise Failed(str(error)) from error
+    if as_json:
+        print(json.dumps([answer.as_json() for answer in answers], indent=2))
+        return
+    for answer in answers:
+        print(f"{answer.what}: {answer.note}")
+        for blocker in answer.blockers:
+            print(f"  - {blocker.text}")
+        if not answer.blockers:
+            print("  nothing stands against it")
+
+
+@commands.command(
+    rich_help_panel=LOOK,
+    epilog="Examples: `gleaner free --model h100 -n 4`, `gleaner free --memory 40G --json`",
+)
+def free(
+    model: Annotated[str, typer.Option("--model", help="Part of the model's name.")] = "",
+    memory: Annotated[
+        str, typer.Option("--memory", help="Of each GPU at least: 40G (10^9 bytes), 24GiB.")
+    ] = "0",
+    count: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="How many, of one model on one node.")
+    ] = 1,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    config: Config = None,
+) -> None:
+    """Show the GPUs you may take now, with the lines to copy; status 1 if nothing fits.
+
+    Those marked "on demand" have one of our own runs, which leaves as soon as somebody comes.
+    """
+    from gleaner.cli import free as view
+
+    try:
+        wish = view.Wish(model=model, memory_bytes=view.parse_bytes(memory), count=count)
+    except ValueError as error:
+        raise Failed(f"--memory: {error}", code=EXIT_USAGE) from error
+    fleet = wait_for(_now(load(config)))
+    offers = view.free(fleet, wish)
+    if as_json:
+        print(json.dumps(view.as_json(fleet, offers), indent=2))
+    elif as_csv:
+        _print_csv(view.COLUMNS, view.rows(offers))
+    elif offers:
+        for line in view.lines(fleet, offers):
+            _print(line)
+    if not offers:
+        raise Failed(view.nothing(fleet, wish))
+
+
+@commands.command(rich_help_panel=LOOK, epilog="Examples: `gleaner users`, `gleaner users --csv`")
+def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> None:
+    """Show who uses GPUs now: memory, processes, GPUs and how long, over all hosts.
+
+    A process on two GPUs counts twice. What is on a node that is silent is told, but not counted.
+    """
+    from gleaner.cli import users as view
+
+    fleet = wait_for(_now(load(config)))
+    if as_json:
+        print(json.dumps(view.as_json(fleet), indent=2))
+    elif as_csv:
+        _print_csv(view.COLUMNS, view.rows(fleet))
+    else:
+        _print(view.table(fleet))
+
+
+@commands.command(rich_help_panel=LOOK, epilog="Example: `gleaner top`, then `/` and `h100 idle`")
+def top(config: Config = None) -> None:
+    """Watch the fleet in the terminal: GPUs, users and runs, to sort, to filter and to ask why."""
+    if not sys.stdout.isatty():
+        raise Failed("`gleaner top` needs a terminal; `gleaner status` writes anywhere")
+    try:
+        from gleaner.cli.top import top as watch
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("textual"):
+            raise
+        raise Failed("`gleaner top` needs textual: pip install 'gleaner[top]'") from error
+    wait_for(watch(load(config)))
+
+
+async def _now(settings: Settings) -> FleetView:
+    from gleaner.cli import status as view
+
+    async with view.watched_fleet(settings) as fleet:
+        return view.now_of(fleet)
+
+
+def _print(shown: RenderableType) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    # Text to copy is left to the terminal to wrap; tables fit themselves to its width.
+    Console(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
+
+
+def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    from gleaner.cli.comma import comma_separated
+
+    print(comma_separated(columns, rows), end="")
