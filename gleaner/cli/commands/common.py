@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gleaner.cli.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+PIPE_COLUMNS = 1000
 START, LOOK = "Start", "Look"
 CHANGE = "Change (who may read the operator's password)"
 
@@ -41,6 +45,14 @@ class Failed(Exception):
 def group(text: str | None = None) -> typer.Typer:
     """Return a group of commands; with a text, one that is a command of its own."""
     return typer.Typer(help=text, no_args_is_help=text is not None, rich_markup_mode="markdown")
+
+
+def screen(*, highlight: bool = True) -> Console:
+    """Return where tables go: no wider than the terminal; in a pipe a line stays one line."""
+    from rich.console import Console
+
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PIPE_COLUMNS if is_free else None, highlight=highlight)
 
 
 def load(config: Path | None) -> Settings:

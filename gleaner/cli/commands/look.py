@@ -19,6 +19,7 @@ from gleaner.cli.commands.common import (
     Json,
     group,
     load,
+    screen,
     wait_for,
 )
 
@@ -47,13 +48,12 @@ def status(
 
 
 async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
-    from rich.console import Console
     from rich.live import Live
 
     from gleaner.cli import status as view
 
     async with view.watched_fleet(settings) as fleet:
-        console = Console()
+        console = screen()
         if watch and console.is_terminal and not as_json:
             with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
                 while True:
@@ -183,11 +183,10 @@ async def _now(settings: Settings) -> FleetView:
 
 
 def _print(shown: RenderableType) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     # Text to copy is left to the terminal to wrap; tables fit themselves to its width.
-    Console(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
+    screen(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
 
 
 def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
