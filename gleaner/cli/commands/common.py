@@ -77,7 +77,11 @@ def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(doing)
     except RequestFailed as error:
         # A refusal is mostly for want of an account.
-        hint = "; see [bus] user and password_file" if "Not authorized" in str(error) else ""
+        hint = (
+            "; ask as who runs `gleaner up`, or with [bus] user and password_file"
+            if "Not authorized" in str(error)
+            else ""
+        )
         raise Failed(f"{error}{hint}") from error
     except Fatal as error:
         raise Failed(str(error)) from error
