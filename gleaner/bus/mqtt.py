@@ -227,7 +227,8 @@ class MqttBus:
             misc = asyncio.create_task(self._housekeeping(client), name="bus housekeeping")
             await self._lost.wait()
         except (OSError, ValueError) as error:
-            self._complain(f"{host}:{port}: {error}")
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            self._complain(f"the broker at {to.url} cannot be reached yet: {why}")
         except asyncio.CancelledError:
             # The thread cannot be stopped: let it finish, so that its socket gets closed.
             await asyncio.wait([connecting])

@@ -194,6 +194,11 @@ class SimulatedSettings(Section):
     speed: Annotated[float, Field(gt=0, le=1000)] = Field(
         1.0, description="How much faster than the clock the script is played."
     )
+    capture: Path | None = Field(
+        None,
+        description="A file of `gleaner capture`: its readings are replayed, one each check, "
+        "instead of a script.",
+    )
 
 
 class NodeSettings(Section):

@@ -77,13 +77,18 @@ class Machine:
     def beats(self) -> int:
         return sum(isinstance(one, Beat) for one in self.said)
 
-    async def start(self, **gpu: Any) -> None:
+    async def collect(self, gpu: GpuSettings, capture: Path | None = None) -> None:
         node = NodeSettings(
             id="n1",
-            gpu=GpuSettings(**({"device_directory": self.devices} | gpu)),
+            gpu=gpu,
             people=PeopleSettings(enabled=False),
+            simulated=SimulatedSettings(capture=capture),
         )
-        self._task = asyncio.create_task(collect(self.bus, CollectorSettings(node=node)))
+        await collect(self.bus, CollectorSettings(node=node))
+
+    async def start(self, *, capture: Path | None = None, **gpu: Any) -> None:
+        settings = GpuSettings(**({"device_directory": self.devices} | gpu))
+        self._task = asyncio.create_task(self.collect(settings, capture))
         await until(lambda: self._task.done() or any(isinstance(one, Beat) for one in self.said))  # type: ignore[union-attr]
         assert not self._task.done(), self._task.exception()
 
@@ -343,6 +348,37 @@ async def test_a_simulated_node_runs_the_same_way(machine: Machine) -> None:
     assert {one.noticed_by for one in machine.last.values()} <= {None, "script"}
     inventory = next(one for one in machine.said if isinstance(one, Inventory))
     assert (inventory.source, len(inventory.gpus)) == ("simulated", 4)
+
+
+async def test_a_capture_is_replayed_by_a_node(
+    machine: Machine, nvml: StandIn, tmp_path: Path
+) -> None:
+    nvml.processes = [(0, "compute", 4711, 5 * MIB)]
+    nvml.write()
+    path = tmp_path / "odd.capture"
+    await capture(path, 0.2, GpuSettings(check_seconds=0.05))
+
+    await machine.start(source="simulated", check_seconds=0.05, capture=path)
+
+    inventory = next(one for one in machine.said if isinstance(one, Inventory))
+    assert (inventory.source, inventory.gpus[0].name) == ("simulated", "NVIDIA Stand-in")
+    said = {state.index: (state.state.value, *state.reasons) for state in machine.last.values()}
+    assert said == {
+        0: ("busy", "somebody computes (pid 4711, recorded)"),
+        1: ("idle", "nobody uses it"),
+    }
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]\n", "{", '{"answer": 3}\n'])
+async def test_a_file_that_is_no_capture_is_named(
+    machine: Machine, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "odd.capture"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(Fatal, match=r"odd\.capture: "):
+        await machine.collect(GpuSettings(source="simulated"), path)
 
 
 async def test_a_script_that_is_not_there_is_named(machine: Machine, tmp_path: Path) -> None:

@@ -276,6 +276,17 @@ async def test_telemetry_says_what_memory_nobody_accounts_for(node: Node) -> Non
     assert node.of(Telemetry)[0].host.cpu_count
 
 
+async def test_a_node_that_cannot_see_others_promises_no_more_than_the_next_check() -> None:
+    node = Node()
+    node.world.processes.sees_others = False
+
+    await node.watch.check()
+
+    (inventory,) = node.of(Inventory)
+    assert inventory.notices_opens_by == "check"
+    assert any("without root" in text for text in inventory.limitations)
+
+
 async def test_where_opens_do_not_count_a_notice_asks_for_a_check() -> None:
     node = Node(busy_when=("compute_process",), check_seconds=4)
     await node.watch.check()

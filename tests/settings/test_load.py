@@ -79,9 +79,9 @@ def test_five_mistakes_are_all_named_at_once() -> None:
             "gleaner.toml: bus.url: expected mqtt://host:port or mqtts://host:port "
             "(it is 'http://broker')"
         ),
-        "gleaner.toml: node.gpu.check_seconds: Input should be less than or equal to 4 (it is 10)",
+        "gleaner.toml: node.gpu.check_seconds: must be less than or equal to 4 (it is 10)",
         "gleaner.toml: node.idd: there is no such key; did you mean id?",
-        "gleaner.toml: workload.0.command: is missing",
+        "gleaner.toml: workload.fold.command: is missing",
     ]
 
 
@@ -92,14 +92,16 @@ def test_five_mistakes_are_all_named_at_once() -> None:
         ("[node]\ngpu = 3", "node.gpu: is a section: write [node.gpu] above its keys (it is 3)"),
         (
             '[[workload]]\nname = "a"\ncommand = "x"\ngpus = "some"',
-            (
-                "workload.0.gpus: Input should be 'each' or 'all' or Input should be a valid list "
-                "(it is 'some')"
-            ),
+            "workload.a.gpus: must be 'each' or 'all' or a list (it is 'some')",
         ),
         (
             '[[workload]]\nname = "a"\ncommand = "  "',
-            "workload.0.command: no program in it (it is '  ')",
+            "workload.a.command: no program in it (it is '  ')",
+        ),
+        ('[[workload]]\ncommand = "x"', "workload.0.name: is missing"),
+        (
+            '[node]\nid = "Node 1"',
+            "node.id: must match pattern '^[a-z0-9_-]{1,63}$' (it is 'Node 1')",
         ),
         (
             "[node.gpu]\nbusy_when = ['utilization >= 5']",
@@ -124,6 +126,13 @@ def test_five_mistakes_are_all_named_at_once() -> None:
 )
 def test_a_mistake_is_said_in_words(text: str, mistake: str) -> None:
     assert mistakes_of(text) == [f"gleaner.toml: {mistake}"]
+
+
+def test_mistakes_in_workloads_of_one_name_are_told_apart() -> None:
+    assert mistakes_of('[[workload]]\nname = "a"\n[[workload]]\nname = "a"\n') == [
+        "gleaner.toml: workload.0.command: is missing",
+        "gleaner.toml: workload.1.command: is missing",
+    ]
 
 
 def test_a_password_is_never_repeated() -> None:
@@ -170,15 +179,17 @@ def test_mistakes_in_the_environment_are_named_by_variable(
 ) -> None:
     monkeypatch.setenv("GLEANER_NODE__GPU__CHECK_SECONDS", "soon")
     monkeypatch.setenv("GLEANER_NODE__GPU__CHECK_SECNDS", "1")
+    monkeypatch.setenv("GLEANER_NODE__GPPU__SOURCE", "nvml")
     monkeypatch.setenv("GLEANER_NOD__ID", "n1")
 
     with pytest.raises(SettingsError) as refused:
         load(Everything)
 
     assert sorted(refused.value.mistakes) == [
+        "GLEANER_NODE__GPPU__SOURCE: there is no such key; did you mean gpu?",
         "GLEANER_NODE__GPU__CHECK_SECNDS: there is no such key; did you mean check_seconds?",
         (
-            "GLEANER_NODE__GPU__CHECK_SECONDS: Input should be a valid number, "
+            "GLEANER_NODE__GPU__CHECK_SECONDS: must be a valid number, "
             "unable to parse string as a number (it is 'soon')"
         ),
         "GLEANER_NOD__ID: there is no section nod; did you mean node?",
