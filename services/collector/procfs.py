@@ -227,8 +227,10 @@ class ProcfsProcesses:
             parent_pid=parent,
             user_id=user_id,
             user=self._users.of(user_id),
-            program=program,
-            command=" ".join(words) if self._full and words else _short_command(program, words),
+            program=_printable(program),
+            command=_printable(
+                " ".join(words) if self._full and words else _short_command(program, words)
+            ),
             cgroup=cgroup,
             token=_token(pid),
         )
@@ -309,6 +311,11 @@ def _short_command(program: str, words: list[str]) -> str:
         if word == "-c":
             break
     return first
+
+
+def _printable(text: str) -> str:
+    """Return a text that anybody may have chosen, without what would steer a terminal or a log."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _cgroup(text: str) -> str | None:
