@@ -21,6 +21,7 @@ from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerS
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
+from services.collector import gpus, procfs
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -33,6 +34,7 @@ from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until
 from tests.nvml_stand_in import MIB, StandIn
 from tests.python import python_for_others
+from tests.system import Stranger
 
 pytestmark = pytest.mark.real
 
@@ -224,6 +226,29 @@ async def test_without_a_pid_the_holder_is_searched_for(
     assert machine.last["minor-0"].noticed_by == (None if by == "check" else by)
     watch.close()
     notices.close()
+
+
+async def test_the_search_goes_on_where_there_are_more_processes_than_one_look_takes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "WHOLE_PASS_SECONDS", 0.0005)
+    monkeypatch.setattr(procfs, "HURRY_SECONDS", 0.0005)
+    settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
+    processes, notices = ProcfsProcesses(), InotifyNotices()
+    source = DeviceFilesSource(machine.devices, "no NVML")
+    watch = GpuWatch(machine.bus, settings, source, processes, notices, on_devices=processes.watch)
+    stranger = Stranger()
+    for _ in range(60):
+        machine.somebody("sleep", "600")
+    await watch.check()
+
+    await asyncio.to_thread(stranger.open, machine.devices / "nvidia0")
+
+    await until(lambda: machine.last["minor-0"].state == "busy", 5)
+    assert machine.last["minor-0"].noticed_by == "inotify"
+    watch.close()
+    notices.close()
+    stranger.end()
 
 
 async def test_without_a_pid_every_device_that_was_opened_is_searched_for(
