@@ -45,6 +45,15 @@ import os, sys, time
 held = [open(os.path.join(sys.argv[1], name)) for name in sorted(os.listdir(sys.argv[1]))]
 time.sleep(600)
 """
+STORM = """
+import os, sys, time
+for number in range(10**6):
+    os.close(os.open(sys.argv[1], os.O_RDONLY))
+    if number == 1000:
+        print(flush=True)
+    time.sleep(0.001)
+"""
+"""Nearly a thousand opens a second."""
 
 
 class Machine:
@@ -135,7 +144,6 @@ async def machine(folder: Path) -> AsyncIterator[Machine]:
 
 async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: Machine) -> None:
     await machine.start(source="device-files", check_seconds=4)
-    beats = machine.beats
 
     pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
     await until(lambda: machine.last["minor-0"].state == "busy", 1)
@@ -147,7 +155,24 @@ async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: M
     assert state.noticed_by == "fanotify"
     assert state.noticed_ns
     assert 0 < time.monotonic_ns() - state.noticed_ns < 10**9
-    assert machine.beats == beats
+
+
+async def test_a_storm_of_opens_by_an_ignored_program_hides_no_stranger(machine: Machine) -> None:
+    program = machine.devices.parent / "nvidia-smi"
+    program.write_text(f"#!{python_for_others()}\n{STORM}")
+    program.chmod(0o755)
+    await machine.start(source="device-files", check_seconds=4)
+    storm = machine.somebody(program, machine.devices / "nvidia0")
+    assert storm.stdout
+    await asyncio.to_thread(storm.stdout.readline)
+    assert machine.last["minor-0"].state == "idle"
+
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    await until(lambda: machine.last["minor-0"].state == "busy", 2)
+
+    assert [one.pid for one in machine.last["minor-0"].holders if one.ignored is None] == [pid]
+    assert machine.last["minor-0"].noticed_by == "fanotify"
+    assert sum(isinstance(one, GpuState) for one in machine.said) < 10
 
 
 async def test_it_is_idle_with_the_check_after_the_device_was_closed(machine: Machine) -> None:
