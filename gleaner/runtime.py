@@ -45,6 +45,7 @@ def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]
             print(mistake, file=sys.stderr)  # noqa: T201 - before there is a log
         sys.exit(EXIT_SETTINGS)
     set_up_log(name, settings.log.level)
+    keep_from_others()
     sys.exit(asyncio.run(_until_stopped(serve(settings))))
 
 
@@ -56,6 +57,11 @@ def set_up_log(name: str, level: str) -> None:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
+
+
+def keep_from_others() -> None:
+    """Let nobody else write to what we make, however careless whoever started us is."""
+    os.umask(os.umask(0o022) | 0o022)
 
 
 async def _until_stopped(service: Awaitable[None]) -> int:

@@ -62,7 +62,11 @@ class ServiceSettings(BaseSettings):
 
 
 def find_file(explicit: Path | None = None) -> Path | None:
-    """Return the configuration file to use, or None; an explicit one must exist."""
+    """Return the configuration file to use, or None; an explicit one must exist.
+
+    One that just lies where we were started must be ours or root's: in a folder that others write
+    to, theirs would say where we write and which password file we send to which broker.
+    """
     named = explicit or (
         Path(os.environ[PREFIX + "CONFIG"]) if PREFIX + "CONFIG" in os.environ else None
     )
@@ -76,7 +80,12 @@ def find_file(explicit: Path | None = None) -> Path | None:
         home / "gleaner" / "gleaner.toml",
         Path("/etc/gleaner/gleaner.toml"),
     )
-    return next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if place.is_file()), None)
+    if found == places[0] and found.stat().st_uid not in (0, os.geteuid()):
+        raise SettingsError(
+            [f"{found.absolute()} belongs to another user; if you trust it: --config {found}"]
+        )
+    return found
 
 
 def load(settings_type: type[S], path: Path | None = None) -> S:

@@ -221,7 +221,8 @@ class NodeSettings(Section):
     pause_file: Path | None = Field(
         None,
         description="While this file exists nothing runs here; any user of the node may touch it. "
-        "Default: `pause/pause` in the data directory.",
+        "Default: `pause/pause` in the data directory, in a folder made for that; a folder that "
+        "you choose is yours to make, and to open to whom you trust.",
     )
     notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
         "auto",

@@ -135,14 +135,14 @@ class ProcfsProcesses:
 
     def scan(
         self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
-    ) -> None:
+    ) -> bool:
         """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry.
 
         The first one after `watch` is whole, whatever the budget: who came before us must be known
         before anything is called idle.
         """
         if not self._numbers:
-            return
+            return True
         now = time.monotonic()
         hurry = self._is_new or budget_seconds >= HURRY_SECONDS
         if self._pass.is_done:
@@ -166,6 +166,7 @@ class ProcfsProcesses:
                 work.hurried = False
                 break
         self._is_new = self._is_new and not work.is_done
+        return work.is_done
 
     def _still(self, pid: int, held: dict[str, str]) -> bool:
         """Return whether the very descriptors that were seen are still those devices.
@@ -227,8 +228,10 @@ class ProcfsProcesses:
             parent_pid=parent,
             user_id=user_id,
             user=self._users.of(user_id),
-            program=program,
-            command=" ".join(words) if self._full and words else _short_command(program, words),
+            program=_printable(program),
+            command=_printable(
+                " ".join(words) if self._full and words else _short_command(program, words)
+            ),
             cgroup=cgroup,
             token=_token(pid),
         )
@@ -309,6 +312,11 @@ def _short_command(program: str, words: list[str]) -> str:
         if word == "-c":
             break
     return first
+
+
+def _printable(text: str) -> str:
+    """Return a text that anybody may have chosen, without what would steer a terminal or a log."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _cgroup(text: str) -> str | None:

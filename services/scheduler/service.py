@@ -213,6 +213,8 @@ def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory for one scheduler: a second with the same key would be obeyed too."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # Private: whoever may open it may hold it, and keep us from starting.
+        (directory / "lock").touch(mode=0o600)
         lock = (directory / "lock").open("w")
     except OSError as error:
         raise Fatal(f"{directory}: {error}") from error

@@ -50,6 +50,20 @@ def test_a_key_that_others_may_read_is_a_failure(tmp_path: Path) -> None:
     assert findings(settings(tmp_path))["scheduler keys"].verdict == "ok"
 
 
+def test_secrets_locks_and_databases_that_everybody_may_read_are_named(tmp_path: Path) -> None:
+    password, lock = tmp_path / "password", tmp_path / "up.lock"
+    for file in (password, lock):
+        file.touch()
+        file.chmod(0o644)
+    bus = BusSettings(url="mqtt://127.0.0.1:1", user="n1", password_file=password)
+    found = findings(settings(tmp_path, bus=bus))["private files"]
+    password.chmod(0o640)
+    lock.chmod(0o600)
+
+    assert (found.verdict, found.remedy) == ("warn", f"chmod o= {password} {lock}")
+    assert findings(settings(tmp_path, bus=bus))["private files"].verdict == "ok"
+
+
 def test_a_pinned_key_that_is_none_is_quoted(tmp_path: Path) -> None:
     node = NodeSettings(id="n1", data_directory=tmp_path, scheduler_keys=("nonsense",))
 

@@ -21,6 +21,7 @@ from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerS
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
+from services.collector import gpus, procfs
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -33,6 +34,7 @@ from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until
 from tests.nvml_stand_in import MIB, StandIn
 from tests.python import python_for_others
+from tests.system import Stranger
 
 pytestmark = pytest.mark.real
 
@@ -43,6 +45,15 @@ import os, sys, time
 held = [open(os.path.join(sys.argv[1], name)) for name in sorted(os.listdir(sys.argv[1]))]
 time.sleep(600)
 """
+STORM = """
+import os, sys, time
+for number in range(10**6):
+    os.close(os.open(sys.argv[1], os.O_RDONLY))
+    if number == 1000:
+        print(flush=True)
+    time.sleep(0.001)
+"""
+"""Nearly a thousand opens a second."""
 
 
 class Machine:
@@ -138,7 +149,6 @@ async def machine(folder: Path) -> AsyncIterator[Machine]:
 
 async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: Machine) -> None:
     await machine.start(source="device-files", check_seconds=4)
-    beats = machine.beats
 
     pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
     await until(lambda: machine.last["minor-0"].state == "busy", 1)
@@ -150,7 +160,24 @@ async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: M
     assert state.noticed_by == "fanotify"
     assert state.noticed_ns
     assert 0 < time.monotonic_ns() - state.noticed_ns < 10**9
-    assert machine.beats == beats
+
+
+async def test_a_storm_of_opens_by_an_ignored_program_hides_no_stranger(machine: Machine) -> None:
+    program = machine.devices.parent / "nvidia-smi"
+    program.write_text(f"#!{python_for_others()}\n{STORM}")
+    program.chmod(0o755)
+    await machine.start(source="device-files", check_seconds=4)
+    storm = machine.somebody(program, machine.devices / "nvidia0")
+    assert storm.stdout
+    await asyncio.to_thread(storm.stdout.readline)
+    assert machine.last["minor-0"].state == "idle"
+
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    await until(lambda: machine.last["minor-0"].state == "busy", 2)
+
+    assert [one.pid for one in machine.last["minor-0"].holders if one.ignored is None] == [pid]
+    assert machine.last["minor-0"].noticed_by == "fanotify"
+    assert sum(isinstance(one, GpuState) for one in machine.said) < 10
 
 
 async def test_it_is_idle_with_the_check_after_the_device_was_closed(machine: Machine) -> None:
@@ -229,6 +256,29 @@ async def test_without_a_pid_the_holder_is_searched_for(
     assert machine.last["minor-0"].noticed_by == (None if by == "check" else by)
     watch.close()
     notices.close()
+
+
+async def test_the_search_goes_on_where_there_are_more_processes_than_one_look_takes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "WHOLE_PASS_SECONDS", 0.0005)
+    monkeypatch.setattr(procfs, "HURRY_SECONDS", 0.0005)
+    settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
+    processes, notices = ProcfsProcesses(), InotifyNotices()
+    source = DeviceFilesSource(machine.devices, "no NVML")
+    watch = GpuWatch(machine.bus, settings, source, processes, notices, on_devices=processes.watch)
+    stranger = Stranger()
+    for _ in range(60):
+        machine.somebody("sleep", "600")
+    await watch.check()
+
+    await asyncio.to_thread(stranger.open, machine.devices / "nvidia0")
+
+    await until(lambda: machine.last["minor-0"].state == "busy", 5)
+    assert machine.last["minor-0"].noticed_by == "inotify"
+    watch.close()
+    notices.close()
+    stranger.end()
 
 
 async def test_without_a_pid_every_device_that_was_opened_is_searched_for(

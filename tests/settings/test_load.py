@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,17 @@ def test_files_are_looked_for_in_order(nowhere: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("GLEANER_CONFIG", str(nowhere / "named.toml"))
     assert find_file() == nowhere / "named.toml"
     assert find_file(user) == user
+
+
+@pytest.mark.real
+def test_a_file_that_another_user_left_here_is_used_only_when_asked_for() -> None:
+    file = Path("gleaner.toml")
+    file.touch()
+    os.chown(file, 65534, 65534)
+
+    with pytest.raises(SettingsError, match=r"gleaner\.toml belongs to another user"):
+        find_file()
+    assert find_file(file) == file
 
 
 def test_a_file_that_was_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
