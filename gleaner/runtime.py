@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,6 +121,11 @@ async def keep_healthy(directory: Path, name: str, bus: MqttBus) -> None:
 def boot_id() -> str:
     """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def boot_seconds() -> float:
+    """Return how long this machine is up, suspension included: no setting of the clock moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

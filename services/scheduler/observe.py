@@ -55,6 +55,9 @@ HEARD: tuple[type[Message], ...] = (
 
 def observe(state: State, event: Event) -> State:
     """Return what is known after an event, with the nodes it concerns in `touched`."""
+    if event.at < state.now:
+        # Our clock was set back: whoever was to be woken by it would wait for that much longer.
+        state = replace(state, touched=frozenset(state.nodes))
     state = replace(state, now=event.at)
     match event:
         case Heard(delivery=delivery):
