@@ -61,15 +61,20 @@ async def _until_stopped(service: Awaitable[None]) -> int:
         logger.info("stopped")
     except Fatal as error:
         logger.error("%s", error)
-        return EXIT_FAILED
+        return _exit_code(error)
     except BaseExceptionGroup as group:
         fatal, bugs = group.split(Fatal)
         if bugs is not None:
             raise
-        for leaf in _leaves(fatal):
+        leaves = _leaves(fatal)
+        for leaf in leaves:
             logger.error("%s", leaf)
-        return EXIT_FAILED
+        return max(map(_exit_code, leaves))
     return 0
+
+
+def _exit_code(error: BaseException) -> int:
+    return EXIT_SETTINGS if isinstance(error, Misconfigured) else EXIT_FAILED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
@@ -81,6 +86,10 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseExcepti
 
 class Fatal(Exception):
     """The service cannot go on; the text is for the operator and names the thing."""
+
+
+class Misconfigured(Fatal):
+    """Only another configuration would help; whoever restarts us need not try again."""
 
 
 def connection(settings: BusSettings) -> Connection:
