@@ -341,6 +341,9 @@ def health(data_directory: Path, service: str) -> tuple[bool, str]:
         return False, f"{service} has not had the bus yet ({path} is not there)"
     except OSError as error:
         return False, f"{path}: {error.strerror}"
-    if age < 10:
+    # A file of the future: the clock was set back since, and nobody has touched it after.
+    if abs(age) < 10:
         return True, f"{service} is well"
+    if age < 0:
+        return False, f"{service} has not had the bus since the clock was set back"
     return False, f"{service} has not had the bus for {age:.0f} s"

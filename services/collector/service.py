@@ -22,6 +22,7 @@ from gleaner.settings import NodeSettings
 from services.collector import procfs
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
+from services.collector.namesake import Namesake
 from services.collector.notices import open_notices
 from services.collector.nvml import NvmlSource
 from services.collector.settings import CollectorSettings
@@ -54,10 +55,12 @@ async def serve(settings: CollectorSettings) -> None:
     remote = MqttBus(connection(settings.bus), "collector", node.id)
     with Outbox(node.data_directory / "collector" / "outbox.sqlite") as outbox:
         bus = NodeBus(node.id, boot_id(), remote, outbox, frozenset({Writer.COLLECTOR}))
+        namesake = Namesake(bus, remote)
         async with asyncio.TaskGroup() as group:
             group.create_task(remote.run(), name="bus")
             group.create_task(bus.run(), name="outbox")
             group.create_task(keep_healthy(node.data_directory, "collector", remote), name="health")
+            group.create_task(namesake.watch(), name="namesake")
             group.create_task(collect(bus, settings), name="collector")
 
 

@@ -106,3 +106,14 @@ def test_a_service_is_well_while_its_health_file_is_fresh(tmp_path: Path) -> Non
     assert missing[0] is False
     assert fresh == (True, "web is well")
     assert health(tmp_path, "web") == (False, "web has not had the bus for 60 s")
+
+
+def test_a_health_file_of_the_future_is_no_sign_of_life(tmp_path: Path) -> None:
+    file = tmp_path / "health" / "web"
+    file.parent.mkdir()
+    file.touch()
+    later = time.time() + 3600
+    os.utime(file, (later, later))
+
+    said = (False, "web has not had the bus since the clock was set back")
+    assert health(tmp_path, "web") == said

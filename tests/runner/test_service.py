@@ -15,7 +15,7 @@ from gleaner.bus.messages import CauseKind, Desired, GpuCondition, Holder, RunSt
 from gleaner.bus.signature import Signer
 from gleaner.settings import NodeSettings
 from services.runner.pause import make_room, paused_by
-from services.runner.service import run_node
+from services.runner.service import alone
 from services.runner.simulated import SimulatedLauncher
 from services.runner.timing import Timing
 from tests.builders import until
@@ -347,9 +347,12 @@ async def test_the_beat_file_is_written_after_each_pass(tmp_path: Path) -> None:
 
 
 async def test_two_runners_never_share_a_data_directory(tmp_path: Path) -> None:
-    async with rig_in(tmp_path).running() as rig:
-        with pytest.raises(runtime.Fatal, match="another runner has this data directory"):
-            await run_node(rig.bus, rig.settings, launcher=SimulatedLauncher())
+    async with rig_in(tmp_path).running():
+        with (
+            pytest.raises(runtime.Fatal, match="another runner has this data directory"),
+            alone(tmp_path),
+        ):
+            raise AssertionError("both would run")
 
 
 async def test_the_runs_that_have_a_fact_are_named(tmp_path: Path) -> None:
