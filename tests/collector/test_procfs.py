@@ -261,14 +261,16 @@ def test_root_sees_everybody_and_nobody_does_not() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_name_cannot_steer_the_terminal_that_shows_it(
+async def test_a_name_cannot_steer_the_terminal_that_shows_it(
     processes: ProcfsProcesses, start: Start
 ) -> None:
     program = start("\x1b[31m\nERROR", "-c", "input()", executable="/usr/bin/python3", stdin=-1)
 
-    found = processes.identify(program.pid)
+    def command() -> str | None:
+        found = processes.identify(program.pid)
+        return None if found is None else found.command
+
+    # Its words show a moment after the program was started.
+    await until(lambda: command() == "?[31m?ERROR")
     assert program.stdin
     program.stdin.close()
-
-    assert found
-    assert found.command == "?[31m?ERROR"
