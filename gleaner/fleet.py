@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -118,7 +118,7 @@ class NodeView:
     connections: Mapping[str, Availability] = field(default_factory=lambda: MappingProxyType({}))
     """By service: `node`, or `collector` and `runner` where they are apart."""
     offline_at: datetime | None = None
-    """When we heard that the connection of the collector ended; None while it stands."""
+    """When we heard that the connection of the collector ended; None while it stands, or beats."""
     beat: Beat | None = None
     """The last live one."""
     beat_received_at: datetime | None = None
@@ -126,13 +126,11 @@ class NodeView:
     def presence(self, now: datetime) -> Presence:
         """Return whether somebody looks at the node right now."""
         heard = self.beat_received_at
-        # A will of an older connection may come late and stay retained: a beat disproves it.
-        if self.offline_at is not None and (heard is None or heard < self.offline_at):
+        if self.offline_at is not None:
             return Presence.OFFLINE
         if heard is None:
             return Presence.UNHEARD
-        is_old = (now - heard).total_seconds() > STALE_SECONDS
-        return Presence.STALE if is_old else Presence.ONLINE
+        return Presence.ONLINE if _is_within(heard, now, STALE_SECONDS) else Presence.STALE
 
     def age_seconds(self, now: datetime) -> float | None:
         """Return how long ago the last beat came; None if there was none."""
@@ -172,7 +170,8 @@ class NodeView:
             inventory, state = inventories.get(gpu), self.states.get(gpu)
             known = inventory or state
             reading = readings.get(gpu)
-            if telemetry and state and telemetry.at < state.since:
+            # Since later than now: that node's clock was set back, and tells nothing of the order.
+            if telemetry and state and telemetry.at < state.since <= self.node_time(now):
                 reading = None  # what was read while somebody else had it
             views.append(
                 GpuView(
@@ -230,7 +229,7 @@ class FleetView:
     def has_scheduler(self) -> bool:
         """Return whether a scheduler beats; without one nothing new starts."""
         heard = self.scheduler_beat_received_at
-        return heard is not None and heard >= self.at - timedelta(seconds=SCHEDULER_STALE_SECONDS)
+        return heard is not None and _is_within(heard, self.at, SCHEDULER_STALE_SECONDS)
 
 
 class Fleet:
@@ -299,7 +298,10 @@ class Fleet:
             # Beats are never retained; a broker's bridge that retains one must not revive a node.
             if not isinstance(delivery.message, Beat) or delivery.retained:
                 return set()
-            self._nodes[name] = replace(before, beat=delivery.message, beat_received_at=now)
+            # A will of an older connection may come late and stay retained: a beat disproves it.
+            self._nodes[name] = replace(
+                before, beat=delivery.message, beat_received_at=now, offline_at=None
+            )
             return set() if before.presence(now) is Presence.ONLINE else {name}
         after = _with_fact(before, delivery)
         if after == before:
@@ -365,6 +367,11 @@ def is_of_older_connection(said: Availability, last: Availability | None) -> boo
         and last.state == "online"
         and said.connection != last.connection
     )
+
+
+def _is_within(heard: datetime, now: datetime, seconds: float) -> bool:
+    """Whether something was heard lately; our own clock set back since counts as not."""
+    return 0 <= (now - heard).total_seconds() <= seconds
 
 
 def _with_fact(view: NodeView, delivery: Delivery) -> NodeView:

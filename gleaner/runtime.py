@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,7 @@ def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]
             print(mistake, file=sys.stderr)  # noqa: T201 - before there is a log
         sys.exit(EXIT_SETTINGS)
     set_up_log(name, settings.log.level)
+    keep_from_others()
     sys.exit(asyncio.run(_until_stopped(serve(settings))))
 
 
@@ -58,6 +60,11 @@ def set_up_log(name: str, level: str) -> None:
     )
 
 
+def keep_from_others() -> None:
+    """Let nobody else write to what we make, however careless whoever started us is."""
+    os.umask(os.umask(0o022) | 0o022)
+
+
 async def _until_stopped(service: Awaitable[None]) -> int:
     task = asyncio.ensure_future(service)
     loop = asyncio.get_running_loop()
@@ -69,15 +76,20 @@ async def _until_stopped(service: Awaitable[None]) -> int:
         logger.info("stopped")
     except Fatal as error:
         logger.error("%s", error)
-        return EXIT_FAILED
+        return _exit_code(error)
     except BaseExceptionGroup as group:
         fatal, bugs = group.split(Fatal)
         if bugs is not None:
             raise
-        for leaf in _leaves(fatal):
+        leaves = _leaves(fatal)
+        for leaf in leaves:
             logger.error("%s", leaf)
-        return EXIT_FAILED
+        return max(map(_exit_code, leaves))
     return 0
+
+
+def _exit_code(error: BaseException) -> int:
+    return EXIT_SETTINGS if isinstance(error, Misconfigured) else EXIT_FAILED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
@@ -89,6 +101,10 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseExcepti
 
 class Fatal(Exception):
     """The service cannot go on; the text is for the operator and names the thing."""
+
+
+class Misconfigured(Fatal):
+    """Only another configuration would help; whoever restarts us need not try again."""
 
 
 def connection(settings: BusSettings) -> Connection:
@@ -129,6 +145,11 @@ async def keep_healthy(directory: Path, name: str, bus: MqttBus) -> None:
 def boot_id() -> str:
     """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def boot_seconds() -> float:
+    """Return how long this machine is up, suspension included: no setting of the clock moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

@@ -92,7 +92,7 @@ def make_devices(
 class Stranger:
     """Somebody else's process that opens and closes devices when told."""
 
-    def __init__(self, user_id: int = 65534) -> None:
+    def __init__(self, user_id: int = 65534, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [python_for_others(), "-c", STRANGER],
             stdin=subprocess.PIPE,
@@ -100,6 +100,7 @@ class Stranger:
             text=True,
             user=user_id if os.geteuid() == 0 else None,
             group=65534 if os.geteuid() == 0 else None,
+            env=environment,
             cwd="/",
         )
 

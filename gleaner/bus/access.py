@@ -76,13 +76,15 @@ def service_accounts() -> list[Account]:
 def readable(account: Account) -> list[str]:
     """Return the topic filters an account may read.
 
-    A node sees itself, the scheduler's beat, and whether the recorder is there: when that comes
-    back, the node sends again what a broker without it may have thrown away.
+    A node sees itself, also whether somebody else comes under its name, the scheduler's beat, and
+    whether the recorder is there: when that comes back, the node sends again what a broker without
+    it may have thrown away.
     """
     if account.node is None:
         return [f"{ROOT}/#"]
     recorder = filter_of(Availability, {"service": "recorder"})
-    return [f"{ROOT}/node/{account.node}/#", f"{ROOT}/scheduler/beat", recorder]
+    itself = filter_of(Availability, {"instance": account.node})
+    return [f"{ROOT}/node/{account.node}/#", f"{ROOT}/scheduler/beat", recorder, itself]
 
 
 def writable(account: Account) -> list[str]:

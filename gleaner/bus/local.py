@@ -66,6 +66,11 @@ class NodeBus:
         self._deliver_here(message)
         self._remote.publish(message)
 
+    def say_again(self) -> None:
+        """Send all facts once more: somebody else has spoken in our name."""
+        for message in self._last.values():
+            self._remote.publish(message)
+
     def _deliver_here(self, message: Message) -> None:
         if message.contract.retain:
             self._last[message.topic] = message

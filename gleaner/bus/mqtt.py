@@ -110,6 +110,7 @@ class MqttBus:
         self._connected = False
         self._leaving = False
         self._lost = asyncio.Event()
+        self._was_answered = False
         self._failure: BaseException | None = None
         self._asked_for: set[str] = set()
         self._refused: set[str] = set()
@@ -119,6 +120,11 @@ class MqttBus:
     def connected(self) -> bool:
         """See `Bus.connected`."""
         return self._connected
+
+    @property
+    def connection_id(self) -> str:
+        """What our availability names this connection, or the one that is being made."""
+        return self._connection
 
     def publish(self, message: Message) -> None:
         """See `Bus.publish`."""
@@ -207,7 +213,7 @@ class MqttBus:
 
     async def _live(self) -> bool:
         """Live through one connection; return whether there was one."""
-        self._lost = asyncio.Event()
+        self._lost, self._was_answered = asyncio.Event(), False
         self._connection = uuid.uuid4().hex
         to = self._to
         host, port = to.address
@@ -226,8 +232,14 @@ class MqttBus:
             self._watch_socket(client)
             misc = asyncio.create_task(self._housekeeping(client), name="bus housekeeping")
             await self._lost.wait()
+            if not self._was_answered:
+                self._complain(
+                    f"{to.url}: who listens there took the connection and did not answer it "
+                    "as an MQTT broker does"
+                )
         except (OSError, ValueError) as error:
-            self._complain(f"{host}:{port}: {error}")
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            self._complain(f"the broker at {to.url} cannot be reached yet: {why}")
         except asyncio.CancelledError:
             # The thread cannot be stopped: let it finish, so that its socket gets closed.
             await asyncio.wait([connecting])
@@ -260,7 +272,6 @@ class MqttBus:
             await asyncio.sleep(1)
             client.loop_misc()
             if not self._connected and asyncio.get_running_loop().time() > connecting_until:
-                self._complain(f"{self._to.url}: no answer within {ANSWER_SECONDS:g} s")
                 self._lost.set()
 
     def _make_client_id(self) -> str:
@@ -372,6 +383,7 @@ class MqttBus:
     def _on_connect(
         self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object
     ) -> None:
+        self._was_answered = True
         if reason.is_failure:
             if self._to.protocol == "auto" and reason == "Unsupported protocol version":
                 self._to = replace(self._to, protocol="3.1.1")

@@ -187,6 +187,9 @@ class Outbox:
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # SQLite gives the files beside it the same mode. Others may neither read what people
+            # did nor lock it: who may read may hold a lock that keeps us from writing.
+            self._path.touch(mode=0o600)
             try:
                 found = self._load(self._path)
             except (sqlite3.DatabaseError, _Unusable) as error:

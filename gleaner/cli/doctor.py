@@ -57,6 +57,7 @@ def examine(settings: Settings, config: Path | None) -> Iterator[Finding]:
     yield _cgroup()
     yield _workloads(settings)
     yield _keys(settings)
+    yield _private_files(settings)
 
 
 def _data_directory(directory: Path) -> Finding:
@@ -298,6 +299,35 @@ def _keys(settings: Settings) -> Finding:
     return Finding(name=name, verdict="ok", text=f"{file}, ours alone")
 
 
+def _private_files(settings: Settings) -> Finding:
+    directory = settings.node.data_directory
+    private = (
+        settings.bus.password_file,
+        settings.bus.key_file,
+        settings.web.control_token_file,
+        directory / "up.lock",
+        directory / "scheduler" / "lock",
+        directory / "node" / "outbox.sqlite",
+        directory / "recorder" / "gleaner.sqlite",
+    )
+    files = " ".join(str(file) for file in private if file is not None and _is_open(file))
+    if not files:
+        return Finding(name="private files", verdict="ok", text="are read by nobody else")
+    return Finding(
+        name="private files",
+        verdict="warn",
+        text=f"can be read by everybody, and a lock or database also held: {files}",
+        remedy=f"chmod o= {files}",
+    )
+
+
+def _is_open(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & 0o007)
+    except OSError:
+        return False
+
+
 def health(data_directory: Path, service: str) -> tuple[bool, str]:
     """Whether a service lives and has the bus, by the age of its health file."""
     if service == demo.NODE:
@@ -311,6 +341,9 @@ def health(data_directory: Path, service: str) -> tuple[bool, str]:
         return False, f"{service} has not had the bus yet ({path} is not there)"
     except OSError as error:
         return False, f"{path}: {error.strerror}"
-    if age < 10:
+    # A file of the future: the clock was set back since, and nobody has touched it after.
+    if abs(age) < 10:
         return True, f"{service} is well"
+    if age < 0:
+        return False, f"{service} has not had the bus since the clock was set back"
     return False, f"{service} has not had the bus for {age:.0f} s"

@@ -62,7 +62,8 @@ def _what(kind: str, data: Row) -> str:
             return f"node started, version {data.get('version')}, source {data.get('source')}"
         case EventKind.GPU:
             reasons = "; ".join(str(reason) for reason in data.get("reasons") or ())
-            change = f"GPU {data.get('index')}: {data.get('before') or '?'} → {data.get('state')}"
+            states = filter(None, (data.get("before"), data.get("state")))
+            change = f"GPU {data.get('index')}: {' → '.join(map(str, states))}"
             return f"{change} ({reasons})" if reasons else change
         case EventKind.PEOPLE:
             return str(data.get("reason") or "people came or went")

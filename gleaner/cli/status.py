@@ -143,7 +143,9 @@ def _lines(view: FleetView) -> list[str]:
     if view.scheduler is not None:
         for pause in view.scheduler.pauses:
             what = " of ".join(filter(None, (pause.entry, pause.node or "everything")))
-            lines.append(f"paused: {what}, by {pause.by}: {pause.reason or 'no reason given'}")
+            until = f" until {pause.until:%Y-%m-%d %H:%M} UTC" if pause.until else ""
+            why = pause.reason or "no reason given"
+            lines.append(f"paused: {what}, by {pause.by}{until}: {why}")
         lines += [
             f"drained: {drain.node}, by {drain.by}: {drain.reason or 'no reason given'}"
             for drain in view.scheduler.drains

@@ -18,7 +18,7 @@ from gleaner.cli.endpoint import remove_endpoint
 from gleaner.cli.found import say_found
 from gleaner.cli.settings import Settings
 from gleaner.cli.system import System, prepare
-from gleaner.runtime import EXIT_FAILED, Fatal
+from gleaner.runtime import EXIT_FAILED, Fatal, keep_from_others
 
 BROKER_SECONDS = 5.0
 PAGE_SECONDS = 30.0
@@ -26,6 +26,7 @@ PAGE_SECONDS = 30.0
 
 async def up(settings: Settings, config: Path | None) -> int:
     """Run everything until SIGINT, SIGTERM or SIGHUP; a second one hurries."""
+    keep_from_others()
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -100,6 +101,8 @@ def _alone(data_directory: Path) -> Iterator[None]:
     path = data_directory / "up.lock"
     try:
         data_directory.mkdir(parents=True, exist_ok=True)
+        # Private: whoever may open it may hold it, and keep us from starting.
+        path.touch(mode=0o600)
         file = path.open("a+")
     except OSError as error:
         raise Fatal(f"node.data_directory {data_directory}: {error.strerror}") from error

@@ -62,7 +62,11 @@ class ServiceSettings(BaseSettings):
 
 
 def find_file(explicit: Path | None = None) -> Path | None:
-    """Return the configuration file to use, or None; an explicit one must exist."""
+    """Return the configuration file to use, or None; an explicit one must exist.
+
+    One that just lies where we were started must be ours or root's: in a folder that others write
+    to, theirs would say where we write and which password file we send to which broker.
+    """
     named = explicit or (
         Path(os.environ[PREFIX + "CONFIG"]) if PREFIX + "CONFIG" in os.environ else None
     )
@@ -76,7 +80,12 @@ def find_file(explicit: Path | None = None) -> Path | None:
         home / "gleaner" / "gleaner.toml",
         Path("/etc/gleaner/gleaner.toml"),
     )
-    return next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if place.is_file()), None)
+    if found == places[0] and found.stat().st_uid not in (0, os.geteuid()):
+        raise SettingsError(
+            [f"{found.absolute()} belongs to another user; if you trust it: --config {found}"]
+        )
+    return found
 
 
 def load(settings_type: type[S], path: Path | None = None) -> S:
@@ -95,7 +104,7 @@ def load(settings_type: type[S], path: Path | None = None) -> S:
     try:
         settings: S = bound()
     except ValidationError as error:
-        mistakes += _describe_all(error, settings_type, found)
+        mistakes += _describe_all(error, settings_type, found, contents)
     if mistakes:
         raise SettingsError(mistakes)
     return settings
@@ -149,23 +158,49 @@ def _json_or_text(text: str) -> Any:
 
 
 def _describe_all(
-    error: ValidationError, settings_type: type[BaseModel], path: Path | None
+    error: ValidationError,
+    settings_type: type[BaseModel],
+    path: Path | None,
+    contents: dict[str, Any],
 ) -> list[str]:
     """Return each mistake once, as `file: key: what` or `VARIABLE: what`."""
     by_place: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
     for details in error.errors():
         keys, model = _key_of(details, settings_type)
-        variable = PREFIX + "__".join(keys).upper()
-        place = variable if variable in os.environ else f"{path or 'settings'}: {'.'.join(keys)}"
+        place = _variable(keys) or f"{path or 'settings'}: {'.'.join(_named(keys, contents))}"
         by_place.setdefault(place.removesuffix(": "), []).append(_what(details, keys, model))
         has_value = details["type"] not in ("extra_forbidden", "missing")
         is_short = not isinstance(details["input"], dict | list | tuple | BaseModel)
         if has_value and is_short and "password" not in place.lower():
             shown[place] = f" (it is {details['input']!r})"
-    return [
-        f"{place}: {' or '.join(what)}{shown.get(place, '')}" for place, what in by_place.items()
+    return [f"{place}: {_either(what)}{shown.get(place, '')}" for place, what in by_place.items()]
+
+
+def _variable(keys: list[str]) -> str | None:
+    """Return the variable that says a key, or one below it, if there is one."""
+    name = PREFIX + "__".join(keys).upper()
+    if name in os.environ:
+        return name
+    return next((one for one in sorted(os.environ) if one.startswith(f"{name}__")), None)
+
+
+def _named(keys: list[str], contents: dict[str, Any]) -> list[str]:
+    """Return a key with the name of its workload, if no other has it, instead of a number."""
+    if keys[0] != "workload" or len(keys) < 2:
+        return keys
+    names = [
+        entry.get("name") if isinstance(entry, dict) else None for entry in contents["workload"]
     ]
+    name = names[int(keys[1])]
+    is_telling = isinstance(name, str) and name and names.count(name) == 1
+    return ["workload", str(name), *keys[2:]] if is_telling else keys
+
+
+def _either(reasons: list[str]) -> str:
+    """Join what each branch of a union expected into one sentence."""
+    first, *others = reasons
+    return " or ".join([first, *(one.removeprefix("must be ") for one in others)])
 
 
 def _key_of(
@@ -206,7 +241,8 @@ def _what(details: ErrorDetails, keys: list[str], model: type[BaseModel] | None)
             return f"is a section: write [{'.'.join(keys)}] above its keys"
         case _:
             what = details["msg"].removeprefix("Value error, ")
-            return what.replace("valid tuple", "valid list")
+            what = what.replace("Input should", "must").replace("String should", "must")
+            return what.replace("valid tuple", "list")
 
 
 def _suggest(name: str, known: tuple[str, ...]) -> str:

@@ -200,6 +200,11 @@ class SimulatedSettings(Section):
     speed: Annotated[float, Field(gt=0, le=1000)] = Field(
         1.0, description="How much faster than the clock the script is played."
     )
+    capture: Path | None = Field(
+        None,
+        description="A file of `gleaner capture`: its readings are replayed, one each check, "
+        "instead of a script.",
+    )
 
 
 class NodeSettings(Section):
@@ -222,7 +227,8 @@ class NodeSettings(Section):
     pause_file: Path | None = Field(
         None,
         description="While this file exists nothing runs here; any user of the node may touch it. "
-        "Default: `pause/pause` in the data directory.",
+        "Default: `pause/pause` in the data directory, in a folder made for that; a folder that "
+        "you choose is yours to make, and to open to whom you trust.",
     )
     notices: Literal["auto", "fanotify", "inotify", "check"] = Field(
         "auto",

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from services.collector.printable import printable
+
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """Docker, containerd, CRI-O and Podman all name a container's cgroup by its full id."""
 _MACHINE = re.compile(
@@ -35,7 +37,7 @@ def container_of(cgroups: str | None) -> str | None:
     machine = _MACHINE.search(cgroups or "")
     if machine is None:
         return None
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), machine["name"])
+    return printable(_ESCAPED.sub(lambda found: chr(int(found[1], 16)), machine["name"]))
 
 
 def shortened(container: str | None) -> str | None:
@@ -57,7 +59,8 @@ class ContainerNames:
         if container not in self._names:
             if len(self._names) > 1000:
                 self._names.clear()
-            self._names[container] = self._look_up(container, parent_pid)
+            name = self._look_up(container, parent_pid)
+            self._names[container] = name and printable(name)[:_LONGEST_NAME]
         return self._names[container]
 
     def _look_up(self, container: str, parent_pid: int) -> str | None:
@@ -91,7 +94,7 @@ class ContainerNames:
             except OSError:
                 return None
             if container in words and "-n" in words[:-1]:
-                return words[words.index("-n") + 1][:_LONGEST_NAME]
+                return words[words.index("-n") + 1]
             pid = int(stat.rpartition(")")[2].split()[1])
         return None
 

@@ -27,6 +27,7 @@ from gleaner.bus.messages import (
 from gleaner.settings import NodeSettings
 from services.collector import busy
 from services.collector.busy import Evidence, Past, Verdict
+from services.collector.clock import Clocks, read_clocks
 from services.collector.containers import ContainerNames, shortened
 from services.collector.driver_news import DriverNews
 from services.collector.interface import (
@@ -85,6 +86,7 @@ class GpuWatch:
         limitations: tuple[str, ...] = (),
         on_devices: Callable[[dict[str, Path]], None] | None = None,
         own_pids: Callable[[], Collection[int]] = tuple,
+        clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
         """Store what is reached; `on_devices` hears which device files there are.
 
@@ -107,7 +109,8 @@ class GpuWatch:
         self._unheard: set[Path] = set()
         self._runs = {run.run: run for run in runs}
         self._sequence = 0
-        self._started_at = datetime.now(UTC)
+        self._clocks = clocks
+        self._began = clocks()
         self._wanted = asyncio.Event()
         self._urgent_until = 0.0
         self._opens = Opens(
@@ -137,16 +140,7 @@ class GpuWatch:
         seen = [(watched.inventory, watched.state, found) for watched, found in readings]
         if await self._reports.readings(seen):
             self._news.sampled(state for _, state, _ in seen)
-        self._sequence += 1
-        self._bus.publish(
-            Beat(
-                node=self._bus.node,
-                sequence=self._sequence,
-                started_at=self._started_at,
-                check_seconds=time.monotonic() - started,
-                at=datetime.now(UTC),
-            )
-        )
+        self._beat(time.monotonic() - started)
 
     async def wait(self, started: float) -> None:
         """Return when the next check is due: by the clock, or because something asks for it."""
@@ -165,6 +159,24 @@ class GpuWatch:
         for path in self._marks:
             self._notices.unwatch(path)
         self._reports.close()
+
+    def _beat(self, check_seconds: float) -> None:
+        now = self._clocks()
+        step = now.set_since(self._began)
+        if step is not None:
+            # What was said before is as much too old or too new: idle times begin anew.
+            logger.warning("the clock of this machine was set by %+.0f s", step)
+            self._began = now
+        self._sequence += 1
+        self._bus.publish(
+            Beat(
+                node=self._bus.node,
+                sequence=self._sequence,
+                started_at=self._began.wall,
+                check_seconds=check_seconds,
+                at=now.wall,
+            )
+        )
 
     async def _look_at_hardware(self) -> None:
         hardware = await self._source.hardware()

@@ -151,9 +151,10 @@ class Processes(Protocol):
 
     def scan(
         self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
-    ) -> None:
-        """Go on with the pass over all processes for this long; a pass is complete in 10 s.
+    ) -> bool:
+        """Go on with the pass over all processes for this long; return whether it is complete.
 
+        One is complete in 10 s, if nobody is in a hurry.
         `is_enough` hears of each holder (its pid and GPUs) as it is seen, and may end the search.
         """
         ...

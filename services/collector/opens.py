@@ -15,7 +15,8 @@ RETRY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.03)
 RESCAN_SHARE = 5
 """After a search of all processes, this many times as long passes before the next."""
 SEARCHES = 2
-"""How often is searched for who opened a device once: the first search may come too early."""
+"""How many passes search for who opened a device once: the first may come too early, or have come
+to the process already."""
 
 
 class Opens:
@@ -114,11 +115,13 @@ class Opens:
             return
         started = time.monotonic()
         # The newest processes come first, and the search ends when all strangers are found.
-        self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
+        is_through = self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
         took = time.monotonic() - started
         self._rescan_at = started + took * (1 + RESCAN_SHARE)
-        # Not found: it was one of ours, or we came before the descriptor.
-        self._sought = {path: (notice, left - 1) for path, (notice, left) in still().items()}
+        # Not found: it was one of ours, or we came before the descriptor, or are not through yet.
+        self._sought = {
+            path: (notice, left - is_through) for path, (notice, left) in still().items()
+        }
         if self._sought:
             self._search_soon()
 

@@ -44,14 +44,17 @@ def cannot_tell(node: str, problem: str, now: datetime, before: People | None) -
 
 
 def with_inputs(
-    terminals: tuple[Terminal, ...], heard: Mapping[str, datetime], now: datetime
+    terminals: tuple[Terminal, ...], heard: Mapping[str, float], steady: float
 ) -> tuple[Terminal, ...]:
-    """Return the terminals, none idle for longer than since its last input was heard."""
+    """Return the terminals, none idle for longer than since its last input was heard.
+
+    Moments are of a clock that nobody sets: else whoever types as it is set would be gone.
+    """
 
     def heard_at(terminal: Terminal) -> Terminal:
         if terminal.idle_seconds is None or terminal.where not in heard:
             return terminal
-        since_heard = max(0.0, (now - heard[terminal.where]).total_seconds())
+        since_heard = max(0.0, steady - heard[terminal.where])
         return replace(terminal, idle_seconds=min(terminal.idle_seconds, since_heard))
 
     return tuple(map(heard_at, terminals))

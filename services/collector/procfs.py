@@ -20,6 +20,7 @@ from typing import Literal
 
 from services.collector.containers import container_of
 from services.collector.interface import Process
+from services.collector.printable import printable
 from services.collector.users import UserNames
 
 CAP_SYS_PTRACE = 1 << 19
@@ -136,14 +137,14 @@ class ProcfsProcesses:
 
     def scan(
         self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
-    ) -> None:
+    ) -> bool:
         """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry.
 
         The first one after `watch` is whole, whatever the budget: who came before us must be known
         before anything is called idle.
         """
         if not self._numbers:
-            return
+            return True
         now = time.monotonic()
         hurry = self._is_new or budget_seconds >= HURRY_SECONDS
         if self._pass.is_done:
@@ -167,6 +168,7 @@ class ProcfsProcesses:
                 work.hurried = False
                 break
         self._is_new = self._is_new and not work.is_done
+        return work.is_done
 
     def _still(self, pid: int, held: dict[str, str]) -> bool:
         """Return whether the very descriptors that were seen are still those devices.
@@ -228,8 +230,10 @@ class ProcfsProcesses:
             parent_pid=parent,
             user_id=user_id,
             user=self._users.of(user_id),
-            program=program,
-            command=" ".join(words) if self._full and words else _short_command(program, words),
+            program=printable(program),
+            command=printable(
+                " ".join(words) if self._full and words else _short_command(program, words)
+            ),
             cgroup=_cgroup(cgroups),
             token=_token(pid),
             container=container_of(cgroups),

@@ -97,7 +97,8 @@ class Reports:
             driver_version=hardware.driver_version,
             driver_problem=hardware.problem,
             gpus=hardware.gpus,
-            notices_opens_by="check" if unheard else self._notices.by,
+            # An open that is heard says nothing where the process behind it cannot be looked at.
+            notices_opens_by=self._notices.by if sees_others and not unheard else "check",
             notices_people_by=people,
             limitations=limitations,
             at=datetime.now(UTC),

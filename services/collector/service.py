@@ -22,6 +22,7 @@ from gleaner.settings import NodeSettings
 from services.collector import procfs
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
+from services.collector.namesake import Namesake
 from services.collector.notices import open_notices
 from services.collector.nvml import NvmlSource
 from services.collector.settings import CollectorSettings
@@ -54,10 +55,12 @@ async def serve(settings: CollectorSettings) -> None:
     remote = MqttBus(connection(settings.bus), "collector", node.id)
     with Outbox(node.data_directory / "collector" / "outbox.sqlite") as outbox:
         bus = NodeBus(node.id, boot_id(), remote, outbox, frozenset({Writer.COLLECTOR}))
+        namesake = Namesake(bus, remote)
         async with asyncio.TaskGroup() as group:
             group.create_task(remote.run(), name="bus")
             group.create_task(bus.run(), name="outbox")
             group.create_task(keep_healthy(node.data_directory, "collector", remote), name="health")
+            group.create_task(namesake.watch(), name="namesake")
             group.create_task(collect(bus, settings), name="collector")
 
 
@@ -91,22 +94,7 @@ async def collect(bus: NodeBus, settings: CollectorSettings) -> None:
 
 async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -> Parts:
     if node.gpu.source == "simulated":
-        # Imported where it is wanted: a real node is smaller without it.
-        from services.collector.simulated import Simulation
-
-        try:
-            simulation = Simulation(node)
-        except ValueError as error:
-            raise Fatal(str(error)) from error
-        simulation.attach(bus)
-        stack.push_async_callback(simulation.source.close)
-        stack.callback(simulation.notices.close)
-        return Parts(
-            source=simulation.source,
-            processes=simulation.processes,
-            terminals=simulation.terminals,
-            notices=simulation.notices,
-        )
+        return _simulated_parts(bus, node, stack)
     source = await open_source(node.gpu)
     stack.push_async_callback(source.close)
     notices = open_notices(node.notices)
@@ -120,6 +108,29 @@ async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -
         on_devices=processes.watch,
         own_pids=lambda: _own_pids(source),
         limitations=procfs.limitations(),
+    )
+
+
+def _simulated_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -> Parts:
+    # Imported where it is wanted: a real node is smaller without it.
+    from services.collector.replay import CaptureSource, RecordedProcesses
+    from services.collector.simulated import Simulation
+
+    capture = node.simulated.capture
+    try:
+        simulation = Simulation(node, quiet=capture is not None)
+        played = CaptureSource(capture, Path("/simulated", node.id)) if capture else None
+    except ValueError as error:
+        raise Fatal(str(error)) from error
+    stack.push_async_callback(simulation.source.close)
+    stack.callback(simulation.notices.close)
+    if played is None:
+        simulation.attach(bus)
+    return Parts(
+        source=played or simulation.source,
+        processes=RecordedProcesses() if played else simulation.processes,
+        terminals=simulation.terminals,
+        notices=simulation.notices,
     )
 
 

@@ -178,9 +178,12 @@ class SimulatedProcesses:
         }
 
     def scan(
-        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
-    ) -> None:
+        self,
+        budget_seconds: float,  # noqa: ARG002
+        is_enough: Callable[[int, frozenset[str]], bool] | None = None,  # noqa: ARG002
+    ) -> bool:
         """See `Processes.scan`; everything is known here."""
+        return True
 
 
 class SimulatedTerminals:

@@ -3,7 +3,8 @@
 A pseudo-terminal (`pts/N`: ssh, terminal windows, tmux panes) always counts, root's too. A console
 (`ttyN`) counts if it belongs to a user, as login makes it, or if root's is used by anything but
 the getty that waits for a login. Who types is told by the access time, which Linux moves on input
-only, never on output.
+only, never on output. That time is of the wall clock, which may be set meanwhile: it is compared
+with that clock once, when a terminal is seen first; then it is only looked at whether it moved.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from gleaner.runtime import boot_seconds
 from gleaner.settings import PeopleSettings
 from services.collector.interface import Terminal
 from services.collector.logind import Logind
@@ -27,6 +30,38 @@ ACCESS_STEP_SECONDS = 8
 
 Taken off the idle time: else somebody would count as gone up to eight seconds too early.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastInput:
+    """When somebody typed last at a terminal, as far as its access time tells."""
+
+    accessed_ns: int
+    """The access time; by the wall clock, as it stood then."""
+    changed_ns: int
+    """The time of change (of owner, rights or times), which no key moves."""
+    at: float
+    """The same moment by CLOCK_BOOTTIME, in seconds."""
+
+    def idle_seconds(self, steady: float) -> float:
+        """Return how long nobody has typed for certain."""
+        return max(0.0, steady - self.at - ACCESS_STEP_SECONDS)
+
+
+def last_input(
+    before: LastInput | None, accessed_ns: int, changed_ns: int, wall: float, steady: float
+) -> LastInput:
+    """Return when the last input came: when the access time was seen to move, if it was."""
+    if before is None or before.changed_ns != changed_ns:
+        # An access time in the future says nothing but that the clock was set back.
+        at = steady - max(0.0, wall - accessed_ns / 1e9)
+    elif before.accessed_ns != accessed_ns:
+        at = steady
+    else:
+        return before
+    return LastInput(accessed_ns=accessed_ns, changed_ns=changed_ns, at=at)
+
+
 _CONSOLE = re.compile(r"tty([1-9]\d*)")
 
 
@@ -38,10 +73,13 @@ class RealTerminals:
         settings: PeopleSettings,
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = boot_seconds,
         logind: Logind | None = None,
     ) -> None:
         self._directory = settings.device_directory
         self._clock = clock
+        self._steady = steady
+        self._inputs: dict[str, LastInput] = {}
         self._logind = (logind or Logind()) if settings.seats else None
         self._root_consoles: dict[str, tuple[int, int, int]] = {}
         self._used_consoles: frozenset[int] = frozenset()
@@ -62,7 +100,10 @@ class RealTerminals:
             await self._logind.close()
 
     def _look(self) -> tuple[Terminal, ...]:
-        return (*self._pseudo_terminals(), *self._consoles())
+        found = (*self._pseudo_terminals(), *self._consoles())
+        here = {terminal.where for terminal in found}
+        self._inputs = {where: last for where, last in self._inputs.items() if where in here}
+        return found
 
     def _pseudo_terminals(self) -> Iterator[Terminal]:
         # ptmx is no terminal: it makes them.
@@ -96,12 +137,15 @@ class RealTerminals:
         return os.listdir(self._directory / folder)
 
     def _terminal(self, where: str, path: Path, found: os.stat_result) -> Terminal:
-        now = self._clock()
+        now, steady = self._clock(), self._steady()
+        before = self._inputs.get(where)
+        last = last_input(before, found.st_atime_ns, found.st_ctime_ns, now, steady)
+        self._inputs[where] = last
         return Terminal(
             where=where,
             user_id=found.st_uid,
-            user=_user(found.st_uid, int(now // 600)),
-            idle_seconds=max(0.0, now - found.st_atime - ACCESS_STEP_SECONDS),
+            user=_user(found.st_uid, int(steady // 600)),
+            idle_seconds=last.idle_seconds(steady),
             path=path,
         )
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from gleaner.bus.local import NodeBus
 from gleaner.bus.messages import EventKind, People
+from gleaner.runtime import boot_seconds
 from gleaner.settings import PeopleSettings
 from services.collector import people
 from services.collector.interface import Notice, Notices, Terminal, Terminals
@@ -37,6 +38,7 @@ class PeopleWatch:
         notices: Notices,
         *,
         now: Callable[[], datetime] = _utc_now,
+        steady: Callable[[], float] = boot_seconds,
     ) -> None:
         self._bus = bus
         self._settings = settings
@@ -44,10 +46,11 @@ class PeopleWatch:
         self._terminals = terminals
         self._notices = notices
         self._now = now
+        self._steady = steady
         self._said: People | None = None
         self._seen: tuple[Terminal, ...] = ()
-        self._seen_at = now()
-        self._heard: dict[str, datetime] = {}
+        self._seen_at = steady()
+        self._heard: dict[str, float] = {}
         self._terminals_appear_in = settings.device_directory / "pts"
         self._watched: set[Path] = set()
         self._refused: set[Path] = set()
@@ -71,27 +74,26 @@ class PeopleWatch:
             problem = f"{error.filename or 'terminals'}: {error.strerror or error}"
             self._say(people.cannot_tell(self._node, problem, self._now(), self._said))
             return
-        self._seen, self._seen_at = seen, self._now()
+        self._seen, self._seen_at = seen, self._steady()
         self._watch()
         here = {terminal.where for terminal in seen}
         self._heard = {where: at for where, at in self._heard.items() if where in here}
-        self._say(self._observed(self._seen_at), notice)
+        self._say(self._observed(), notice)
 
     def hear(self, notice: Notice) -> None:
         """Take somebody's input as what it is: they are active, and those who listen hear it now.
 
         Called by the kernel's notice; local subscribers have run when this returns.
         """
-        now = self._now()
         where = next((seen.where for seen in self._seen if seen.path == notice.path), None)
         if where is None:
             return
-        self._heard[where] = now
+        self._heard[where] = self._steady()
         if self._said is not None and any(
             person.active and person.where == where for person in self._said.people
         ):
             return  # A key of somebody who is active changes nothing; keys come in thousands.
-        self._say(self._observed(now), notice)
+        self._say(self._observed(), notice)
 
     def limitations(self) -> tuple[str, ...]:
         """Return what is not seen here and what that costs, one sentence each."""
@@ -143,8 +145,9 @@ class PeopleWatch:
         async with self._looking:
             await self._look(notice)
 
-    def _observed(self, now: datetime) -> People:
-        passed = max(0.0, (now - self._seen_at).total_seconds())
+    def _observed(self) -> People:
+        steady = self._steady()
+        passed = steady - self._seen_at
         aged = tuple(
             seen
             if seen.idle_seconds is None
@@ -152,10 +155,10 @@ class PeopleWatch:
             for seen in self._seen
         )
         return people.observe(
-            people.with_inputs(aged, self._heard, now),
+            people.with_inputs(aged, self._heard, steady),
             node=self._node,
             settings=self._settings,
-            now=now,
+            now=self._now(),
             before=self._said,
         )
 

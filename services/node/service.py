@@ -9,9 +9,10 @@ from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import boot_id, connection, keep_healthy
+from services.collector.namesake import Namesake
 from services.collector.service import collect
 from services.node.settings import Settings
-from services.runner.service import run_node
+from services.runner.service import alone, run_node
 
 ROLES = frozenset({Writer.COLLECTOR, Writer.RUNNER})
 
@@ -27,13 +28,15 @@ async def serve_node(settings: Settings) -> None:
     """Run one node: its reflex needs neither the broker nor the disk."""
     directory, node = settings.node.data_directory, settings.node.id
     remote = MqttBus(connection(settings.bus), "node", node)
-    with Outbox(directory / "node" / "outbox.sqlite") as outbox:
+    with alone(directory), Outbox(directory / "node" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, boot_id(), remote, outbox, ROLES)
+        namesake = Namesake(bus, remote)
         async with asyncio.TaskGroup() as group:
             around = [
                 group.create_task(remote.run(), name="bus"),
                 group.create_task(bus.run(), name="events"),
                 group.create_task(keep_healthy(directory, "node", remote), name="health"),
+                group.create_task(namesake.watch(), name="namesake"),
                 group.create_task(collect(bus, settings), name="collector"),
             ]
             try:

@@ -122,7 +122,7 @@ class Store:
 
     async def _open(self) -> None:
         if self._is_file and self._url.database:
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_private(Path(self._url.database))
         self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
         # A connection per question: none is left open, with its thread, when the file is replaced.
         self._reading = self._engine(poolclass=NullPool)
@@ -311,6 +311,15 @@ async def _insert(connection: AsyncConnection, table: Table, values: list[rows.R
     if values:
         statement = insert_into(connection.dialect.name, table).on_conflict_do_nothing()
         await connection.execute(statement, values)
+
+
+def _make_private(file: Path) -> None:
+    """Make a file that others may not read, for who may read it may also lock it.
+
+    An administrator who allows it later is not overruled.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
 
 
 async def _read_progress(connection: AsyncConnection) -> dict[str, dict[str, Progress]]:

@@ -143,7 +143,17 @@ def _about_program(
         return (f"directory {entry.directory} may not be entered by {whom}",)
     if "program" in answer:
         return (f"program {found} does not exist, or may not be run by {whom}",)
+    if _is_open_to_all(found):
+        return (f"program {found} may be written by everybody (chmod o-w)",)
     return ()
+
+
+def _is_open_to_all(program: str) -> bool:
+    """Whether anybody could put something else there, to be run as the entry's user."""
+    try:
+        return bool(os.stat(program).st_mode & stat.S_IWOTH)
+    except OSError:  # Its user may look where we may not, as on a file system over the network.
+        return False
 
 
 def _ask(directory: Path, program: str, account: Account | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pwd
 from pathlib import Path
 
@@ -15,12 +14,17 @@ def pause_file(settings: NodeSettings) -> Path:
     return settings.pause_file or settings.data_directory / "pause" / "pause"
 
 
-def make_room(path: Path) -> None:
-    """Make the file's folder, writable for everybody as /tmp is, if it is ours to make."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.stat().st_uid == os.geteuid() and path.parent.name == "pause":
-            path.parent.chmod(0o1777)
+def make_room(settings: NodeSettings) -> None:
+    """Make the folder in our data directory, writable for everybody as /tmp is.
+
+    The folder of a file that was configured is the administrator's: a user who may put a link
+    there would have us open a folder of the system to everybody.
+    """
+    if settings.pause_file is None:
+        folder = pause_file(settings).parent
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o1777)
 
 
 def paused_by(path: Path) -> str | None:

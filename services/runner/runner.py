@@ -274,7 +274,7 @@ class Runner:
     # The beginning, and the passing of time.
 
     async def _begin(self) -> None:
-        pause.make_room(self._pause_file)
+        pause.make_room(self._settings.node)
         self._facts = replace(self._facts, paused=pause.paused_by(self._pause_file))
         await self._disk.do(self._journal.load)
         self._allegiance = Allegiance(term=self._journal.term, generation=self._journal.generation)

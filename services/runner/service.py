@@ -35,30 +35,24 @@ async def run_node(
     launcher: Launcher | None = None,
     timing: Timing | None = None,
 ) -> None:
-    """Run until cancelled; every run has ended when this returns.
+    """Run until cancelled, `alone` with the directory; every run has ended when this returns.
 
     `apart`: the collector is another process, so it must hear of a run before that starts.
     """
     timing = timing or Timing()
-    directory = settings.node.data_directory.absolute()
     try:
         verifier = Verifier(list(settings.node.scheduler_keys))
     except ValueError as error:
         raise runtime.Fatal(f"node.scheduler_keys: {error}") from error
-    try:
-        _make_directory(directory)
-    except OSError as error:
-        raise runtime.Fatal(f"node.data_directory: {error}") from error
-    with _alone(directory / "node" / "runner.lock"):
-        launcher = launcher or _launcher(settings, timing)
-        await Runner(bus, settings, launcher, verifier, timing, apart=apart).run()
+    launcher = launcher or _launcher(settings, timing)
+    await Runner(bus, settings, launcher, verifier, timing, apart=apart).run()
 
 
 async def serve(settings: RunnerSettings) -> None:
     """Run on a node whose collector is another process."""
     directory, node = settings.node.data_directory, settings.node.id
     remote = MqttBus(runtime.connection(settings.bus), "runner", node)
-    with Outbox(directory / "runner" / "outbox.sqlite") as outbox:
+    with alone(directory), Outbox(directory / "runner" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, runtime.boot_id(), remote, outbox, frozenset({Writer.RUNNER}))
         async with asyncio.TaskGroup() as tasks:
             around = [
@@ -91,8 +85,14 @@ def _launcher(settings: RunnerSettings, timing: Timing) -> Launcher:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the data directory: two runners on one would start things twice."""
+def alone(directory: Path) -> Iterator[None]:
+    """Make and hold the data directory: two runners on one would start things twice."""
+    directory = directory.absolute()
+    try:
+        _make_directory(directory)
+    except OSError as error:
+        raise runtime.Fatal(f"node.data_directory: {error}") from error
+    path = directory / "node" / "runner.lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

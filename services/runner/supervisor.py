@@ -319,13 +319,16 @@ class LogFile:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        is_new = not os.path.lexists(self._log["path"])
-        # O_NOFOLLOW: the folder may belong to the workload's user, and we may be root.
-        self._handle = os.open(self._log["path"], flags, 0o640)
-        owner = self._log["owner"]
-        if is_new and owner:
-            os.fchown(self._handle, owner[0], owner[1])
+        # The folder may belong to the workload's user, and we may be root: no link is followed,
+        # and nothing is given to that user but what we have made.
+        path, flags = self._log["path"], os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
+        except FileExistsError:
+            self._handle = os.open(path, flags)
+            return
+        if self._log["owner"]:
+            os.fchown(self._handle, *self._log["owner"])
 
     def _was_moved(self) -> bool:
         assert self._handle is not None

@@ -59,7 +59,9 @@ def forget(crashes: Mapping[Place, Crash], node: str, entry: str) -> Mapping[Pla
     )
 
 
-def blocker(crash: Crash | None, entry: CatalogueEntry, now: datetime) -> Blocker | None:
+def blocker(
+    crash: Crash | None, entry: CatalogueEntry, policy: SchedulerSettings, now: datetime
+) -> Blocker | None:
     """Return why an entry may not start at a place again yet, or None."""
     if crash is None or crash.digest != entry.digest:
         return None
@@ -69,7 +71,8 @@ def blocker(crash: Crash | None, entry: CatalogueEntry, now: datetime) -> Blocke
             f"`gleaner resume {crash.node} {crash.entry}` forgets it"
         )
         return Blocker(code="crashed", text=text)
-    if now < crash.not_before:
+    # More than the longest wait is a clock set back since.
+    if 0 < (crash.not_before - now).total_seconds() <= policy.backoff_max_seconds:
         times = "" if crash.endings == 1 else f" ({crash.endings} times in a row)"
         text = f"ended by itself with {crash.last}{times}, waits before it starts again"
         return Blocker(code="backoff", text=text, until=crash.not_before)

@@ -27,9 +27,11 @@ class HeardWish:
 
 @dataclass(frozen=True, kw_only=True)
 class HeardRival:
-    """A beat of our own key that we did not send."""
+    """A beat that we did not send."""
 
     term: int
+    key: str | None = None
+    """Whose it is, if it does not bear our own key; then nothing in it can be believed."""
     at: datetime
 
 

@@ -109,7 +109,7 @@ def _why_not_begun(state: State, node: Node, grant: Grant, policy: SchedulerSett
         needed = policy.gpu_idle_seconds - _MARGIN_SECONDS
         if known is None or known.state not in CALM or idle_seconds(node, gpu, state.now) < needed:
             return "not begun yet, and somebody was there since"
-    if node.live_since is not None and state.now >= _overdue_at(grant, node.live_since):
+    if node.live_since is not None and _is_overdue(grant, node.live_since, state.now):
         return refusal(node, grant) or f"not begun within {UNHEARD_SECONDS:g} s"
     return None
 
@@ -147,6 +147,12 @@ def overdue(node: Node) -> Iterator[datetime]:
         for grant in node.grants:
             if grant.run not in node.runs:
                 yield _overdue_at(grant, node.live_since)
+
+
+def _is_overdue(grant: Grant, live_since: datetime, now: datetime) -> bool:
+    """Whether it waited too long, or longer than anybody can tell: our clock was set back."""
+    left = (_overdue_at(grant, live_since) - now).total_seconds()
+    return not 0 < left <= UNHEARD_SECONDS + _MARGIN_SECONDS
 
 
 def _overdue_at(grant: Grant, live_since: datetime) -> datetime:

@@ -72,7 +72,8 @@ def is_paused(pauses: tuple[Pause, ...], node: str, entry: str) -> Pause | None:
 def pause_blocker(pause: Pause) -> Blocker:
     """Return a pause in words."""
     what = "the fleet is paused" if pause.node is None else "paused"
-    return Blocker(code="paused", text=_by(what, pause.by, pause.reason), until=pause.until)
+    by = f"{pause.by} until {pause.until:%Y-%m-%d %H:%M:%S} UTC" if pause.until else pause.by
+    return Blocker(code="paused", text=_by(what, by, pause.reason), until=pause.until)
 
 
 def _presence(node: Node, now: datetime) -> Iterator[Blocker]:

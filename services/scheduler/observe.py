@@ -55,15 +55,27 @@ HEARD: tuple[type[Message], ...] = (
 
 def observe(state: State, event: Event) -> State:
     """Return what is known after an event, with the nodes it concerns in `touched`."""
+    if event.at < state.now:
+        # Our clock was set back: whoever was to be woken by it would wait for that much longer.
+        state = replace(state, touched=frozenset(state.nodes))
     state = replace(state, now=event.at)
     match event:
         case Heard(delivery=delivery):
             return _heard(state, delivery)
         case HeardWish():
             return _heard_wish(state, event)
-        case HeardRival(term=term):
-            if state.term and term >= state.term:
-                return replace(state, rival=f"another scheduler beats with term {term}")
+        case HeardRival(term=term, key=key):
+            if not state.term:
+                whose = f"its key is {key}" if key else "with our own key"
+                return replace(state, rival=f"another scheduler was here first ({whose})")
+            if key:
+                return state
+            if term >= state.term:
+                return replace(
+                    state,
+                    rival=f"another scheduler beats with term {term}",
+                    highest_term=max(state.highest_term, term),
+                )
             return replace(state, highest_term=max(state.highest_term, term))
         case Connected(at=at):
             return replace(
@@ -109,8 +121,9 @@ def _has_settled(state: State) -> bool:
 def _heard(state: State, delivery: Delivery) -> State:
     kind, message = delivery.message_type, delivery.message
     if kind is SchedulerState:
-        if isinstance(message, SchedulerState):
-            return _heard_term(state, message.term, f"another scheduler says term {message.term}")
+        if isinstance(message, SchedulerState) and message.term <= HIGHEST_TERM:
+            # Nobody signs it: it may be of a scheduler that no node here obeys.
+            return replace(state, highest_term=max(state.highest_term, message.term))
         return state
     if kind is Availability:
         if delivery.levels["service"] not in NODE_SERVICES:

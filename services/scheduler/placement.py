@@ -124,7 +124,7 @@ class Scene:
     def crash_blocker(self, entry: CatalogueEntry, place: Gpus) -> Blocker | None:
         """Return what earlier ends of an entry at a place ask to wait for."""
         crash = self.crashes.get((self.node.node, entry.name, place))
-        return crashes.blocker(crash, entry, self.now)
+        return crashes.blocker(crash, entry, self.policy, self.now)
 
     def is_soon(self, blocker: Blocker) -> bool:
         """Whether a reason is one of time alone, and over in a moment."""

@@ -12,7 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import BeatBody, Blockers, Desired, DesiredBody, Request, SchedulerBeat
+from gleaner.bus.messages import (
+    Availability,
+    BeatBody,
+    Blockers,
+    Desired,
+    DesiredBody,
+    Request,
+    SchedulerBeat,
+)
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.signature import SignatureRefused, Signer, Verifier, load_or_make_key
 from gleaner.runtime import Fatal, connection, keep_healthy
@@ -100,6 +108,8 @@ class Scheduler:
                 for message in said:
                     self._say(message)
                 if isinstance(event, Tick):
+                    self._beat_in_turn(event.at)
+                elif _is_newcomer(event) and self._state.is_settled:
                     self._beat(event.at)
                 if self._state.is_settled and self._state.touched and self._events.empty():
                     self._events.put_nowait(More(at=self._clock()))
@@ -137,13 +147,15 @@ class Scheduler:
 
     def _hear_beat(self, delivery: Delivery) -> None:
         beat = delivery.message
-        if not isinstance(beat, SchedulerBeat) or beat.body in self._beats:
+        if not isinstance(beat, SchedulerBeat) or delivery.retained or beat.body in self._beats:
             return
         try:
             body = self._verifier.verify(BeatBody, beat.body, beat.key, beat.signature)
         except SignatureRefused:
-            return
-        self._events.put_nowait(HeardRival(term=body.term, at=self._clock()))
+            rival = HeardRival(term=0, key=beat.key, at=self._clock())
+        else:
+            rival = HeardRival(term=body.term, at=self._clock())
+        self._events.put_nowait(rival)
 
     def _hear_connection(self, connected: bool) -> None:
         at = self._clock()
@@ -189,23 +201,34 @@ class Scheduler:
             case _:
                 self._bus.publish(said)
 
-    def _beat(self, at: datetime) -> None:
+    def _beat_in_turn(self, at: datetime) -> None:
         """Renew the nodes' leases, from the loop that decides: if it hangs, they run out."""
         if not self._state.is_settled:
             self._ticks = 0
             return
         if self._ticks % TICKS_PER_BEAT == 0:
-            self._sequence += 1
-            body = BeatBody(
-                term=self._state.term,
-                generation=self._state.generation,
-                sequence=self._sequence,
-                at=at,
-            )
-            signed = self._signer.sign(body)
-            self._beats.append(signed["body"])
-            self._bus.publish(SchedulerBeat(**signed))
+            self._beat(at)
         self._ticks += 1
+
+    def _beat(self, at: datetime) -> None:
+        self._sequence += 1
+        body = BeatBody(
+            term=self._state.term,
+            generation=self._state.generation,
+            sequence=self._sequence,
+            at=at,
+        )
+        signed = self._signer.sign(body)
+        self._beats.append(signed["body"])
+        self._bus.publish(SchedulerBeat(**signed))
+
+
+def _is_newcomer(event: Event) -> bool:
+    """Whether a scheduler has just come, who must hear at once that another one is at work."""
+    if not isinstance(event, Heard) or event.delivery.retained:
+        return False
+    said = event.delivery.message
+    return isinstance(said, Availability) and (said.service, said.state) == ("scheduler", "online")
 
 
 @contextmanager
@@ -213,6 +236,8 @@ def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory for one scheduler: a second with the same key would be obeyed too."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # Private: whoever may open it may hold it, and keep us from starting.
+        (directory / "lock").touch(mode=0o600)
         lock = (directory / "lock").open("w")
     except OSError as error:
         raise Fatal(f"{directory}: {error}") from error

@@ -44,6 +44,8 @@ class Events(BaseModel):
     """Ask with this for the next page; null: that was all."""
 
 
+LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""What people see in terminals, too: nothing that would steer one."""
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 
 
@@ -54,7 +56,9 @@ class Change(BaseModel):
 
     node: NodeName | None = Field(None, description="Without it: the fleet.")
     entry: NodeName | None = Field(None, description="One workload of the node.")
-    reason: str = Field("", max_length=500, description="Shown to everybody.")
+    reason: str = Field(
+        "", max_length=500, pattern=LINE, description="One line, shown to everybody."
+    )
     duration_seconds: float | None = Field(
         None,
         gt=0,
@@ -62,7 +66,9 @@ class Change(BaseModel):
         allow_inf_nan=False,
         description="How long a pause lasts; null: until resumed.",
     )
-    by: str | None = Field(None, max_length=100, description="Who asks, for people to read.")
+    by: str | None = Field(
+        None, max_length=100, pattern=LINE, description="Who asks, for people to read."
+    )
 
 
 class Answer(BaseModel):
@@ -79,7 +85,9 @@ CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
     401: {"model": Problem, "description": "From another machine, and the token is missing."},
     403: {"model": Problem, "description": "From a foreign page, or controls are off."},
+    408: {"model": Problem, "description": "The body did not arrive in time."},
     409: {"model": Answer, "description": "The scheduler refused, and says why."},
+    413: {"model": Problem, "description": "The body is too large."},
     503: {"model": Problem, "description": "The scheduler did not answer."},
 }
 

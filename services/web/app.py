@@ -27,7 +27,6 @@ from services.web.security import Guard, Rules
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
-FORM_BYTES = 10_000
 STREAM_HEADERS = {
     # Caddy's `encode gzip` holds events back for seconds unless the stream says it is encoded.
     "Content-Encoding": "identity",
@@ -64,6 +63,8 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return await page(request, request.path_params["node"])
 
     async def events(request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=STREAM_HEADERS, media_type="text/event-stream")
         return EventSourceResponse(
             live.events(request.headers.get("last-event-id")),
             headers=STREAM_HEADERS,
@@ -74,8 +75,6 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
     async def control(request: Request) -> Response:
         """Take a form of the page where script is off; answer with the page again."""
         body = await request.body()
-        if len(body) > FORM_BYTES:
-            return PlainTextResponse("the form is too large\n", 413)
         form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
         identity = answers.keep(await _ask(questions, form, by_whom(request)))
         return RedirectResponse(f"./?answer={quote(identity)}", 303)

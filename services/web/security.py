@@ -8,6 +8,7 @@ token, and is refused where none is configured.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+BODY_BYTES = 10_000
+BODY_SECONDS = 10.0
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; "
@@ -120,8 +123,40 @@ class Guard:
 
         peer = scope["client"][0] if scope.get("client") else None
         refusal = self._rules.refusal(scope["method"], Headers(scope=scope), peer)
+        if refusal is None and scope["method"] not in SAFE_METHODS:
+            body = await _body(receive)
+            refusal = body if isinstance(body, Refusal) else None
+            receive = receive if isinstance(body, Refusal) else _first(body, receive)
         app = self._app if refusal is None else _refuse(refusal, scope["path"])
         await app(scope, receive, send_with_headers)
+
+
+async def _body(receive: Receive) -> Message | Refusal:
+    """Read a change as a whole before anybody else does: it is small, and it comes soon."""
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return Refusal(status=400, text="The request broke off.")
+                body += message.get("body", b"")
+                if len(body) > BODY_BYTES:
+                    return Refusal(status=413, text="The request is too large.")
+                if not message.get("more_body", False):
+                    return {"type": "http.request", "body": body, "more_body": False}
+    except TimeoutError:
+        return Refusal(status=408, text="The request took too long to arrive.")
+
+
+def _first(message: Message, receive: Receive) -> Receive:
+    """Return a `receive` that gives one message before all others."""
+    waiting = [message]
+
+    async def next_message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
 
 
 def _refuse(refusal: Refusal, path: str) -> Response:

@@ -9,8 +9,10 @@ import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
@@ -25,6 +27,10 @@ from services.web.settings import Settings
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3
+HEAD_SECONDS = 10
+"""For the head of a request, since the connection or the answer before."""
+UNREAD_SECONDS = 60
+"""How long a client may leave what we sent unread."""
 
 
 async def serve(settings: Settings) -> None:
@@ -69,6 +75,8 @@ def listen(settings: WebSettings) -> Iterator[socket.socket]:
         raise Fatal(f"web.listen {settings.listen}: {why}") from error
     with listener:
         listener.setblocking(False)
+        # Its connections inherit it: the kernel ends one whose peer takes nothing any more.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         yield listener
 
 
@@ -83,15 +91,34 @@ def make_server(app: object) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
+            http=_Protocol,
+            ws="none",
             log_config=None,
-            log_level=logging.WARNING,
+            # Warnings tell of requests that make no sense: anybody could fill the log with them.
+            log_level=logging.ERROR,
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=HEAD_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
             lifespan="off",
         )
     )
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection on which no request comes; enough of these would use up all files."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self.timeout_keep_alive_task = self.loop.call_later(
+            HEAD_SECONDS, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes; unlike uvicorn's, only a whole head stops the clock."""
+        self.conn.receive_data(data)
+        self.handle_events()
 
 
 class _Server(uvicorn.Server):

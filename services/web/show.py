@@ -226,7 +226,8 @@ def _show_gpu(node: str, gpu: known.GpuView, is_current: bool, ahead: timedelta)
 def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
     match gpu.condition:
         case GpuCondition.IDLE:
-            return "free"
+            # A workload that has not opened the GPU yet, or never does.
+            return f"free · {gpu.run.entry} runs" if gpu.run else "free"
         case GpuCondition.OURS:
             return gpu.run.entry if gpu.run else "a run of ours"
         case GpuCondition.BUSY | GpuCondition.HELD:

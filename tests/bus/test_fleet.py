@@ -14,6 +14,7 @@ from gleaner.bus.messages import (
     GpuReading,
     GpuState,
     HostReading,
+    SchedulerBeat,
     Telemetry,
 )
 from gleaner.fleet import EVERYTHING, Fleet, Presence
@@ -185,3 +186,30 @@ def test_the_schedulers_word_alone_makes_no_node() -> None:
 
     assert fleet.node("n1") is None
     assert not fleet.nodes
+
+
+def test_a_node_that_falls_silent_as_our_own_clock_is_set_back_is_not_current_for_an_hour() -> None:
+    fleet = fleet_with(connection("online", "a"), a_state(), a_beat())
+    view = fleet.nodes["n1"]
+
+    assert view.presence(NOW - at(3600)) is Presence.STALE
+    assert view.gpus(NOW - at(3600))[0].condition is GpuCondition.UNKNOWN
+
+    fleet.take(delivery(connection("offline", "a")), NOW - at(3600))
+    assert fleet.nodes["n1"].presence(NOW - at(3600)) is Presence.OFFLINE
+    fleet.take(delivery(a_beat()), NOW - at(3599))
+    assert fleet.nodes["n1"].presence(NOW - at(3599)) is Presence.ONLINE
+
+
+def test_a_scheduler_that_falls_silent_as_our_own_clock_is_set_back_is_not_there() -> None:
+    beat = SchedulerBeat(body="{}", key="k", signature="s")
+    fleet = fleet_with(beat)
+
+    assert fleet.snapshot(NOW + at(15)).has_scheduler()
+    assert not fleet.snapshot(NOW - at(3600)).has_scheduler()
+
+
+def test_readings_are_shown_although_the_nodes_clock_was_set_back_after_a_gpu_changed() -> None:
+    fleet = fleet_with(a_state(age=5), a_beat(behind=3600), telemetry(3600))
+
+    assert fleet.nodes["n1"].gpus(NOW)[0].reading is not None

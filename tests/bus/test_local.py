@@ -142,6 +142,20 @@ async def test_facts_are_published_again_on_connect(node: Node) -> None:
     await until(lambda: bool(heard))
 
 
+async def test_what_somebody_else_said_in_our_name_is_overwritten_when_asked_for(
+    node: Node,
+) -> None:
+    heard: list[str] = []
+    node.other.subscribe(GpuState, lambda delivery: heard.append(delivery.message.state.value))
+    node.bus.publish(a_gpu(GpuCondition.BUSY))
+    node.other.publish(a_gpu(GpuCondition.IDLE))
+
+    node.bus.say_again()
+    await until(lambda: len(heard) == 3)
+
+    assert heard == ["busy", "idle", "busy"]
+
+
 async def test_events_are_sent_once_and_forgotten_when_recorded(node: Node) -> None:
     node.record(60)
     await until(lambda: len(node.arrived) == 60)

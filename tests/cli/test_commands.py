@@ -254,6 +254,14 @@ class TestWithBroker:
         assert nodes["atlas"] == "online"
         assert nodes["cygnus"] == "offline"
 
+    async def test_in_a_pipe_each_gpu_is_one_line(
+        self, mosquitto: Mosquitto, fleet: MqttBus
+    ) -> None:
+        _, text, _ = await self.gleaner(mosquitto, "status")
+
+        (line,) = (line for line in text.splitlines() if line.startswith("atlas:0 "))
+        assert "alice computes (pid 4711, python)" in line
+
     async def test_free_and_users_answer(self, mosquitto: Mosquitto, fleet: MqttBus) -> None:
         found = await self.gleaner(mosquitto, "free", "--model", "a100", "--csv")
         missing = await self.gleaner(mosquitto, "free", "-n", "5")

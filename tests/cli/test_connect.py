@@ -5,9 +5,13 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+
+from gleaner.cli.commands.common import Failed, wait_for
 from gleaner.cli.connect import where
 from gleaner.cli.endpoint import remove_endpoint, write_endpoint
 from gleaner.cli.settings import Settings
+from gleaner.client import RequestFailed
 from gleaner.settings import BusSettings, NodeSettings
 
 CONFIGURED = "mqtt://127.0.0.1:1"
@@ -63,3 +67,11 @@ def test_an_account_of_the_configuration_comes_first(tmp_path: Path) -> None:
 def test_a_look_does_not_throw_off_the_service_of_the_same_account(tmp_path: Path) -> None:
     assert where(settings(tmp_path, user="n1")).client_id == "own"
     assert where(settings(tmp_path, user="n1", client_id="user")).client_id == "user"
+
+
+def test_who_may_not_ask_is_told_who_may() -> None:
+    async def ask() -> None:
+        raise RequestFailed("the scheduler could not be asked: Not authorized")
+
+    with pytest.raises(Failed, match=r"; ask as who runs `gleaner up`, or with \[bus\] user"):
+        wait_for(ask())

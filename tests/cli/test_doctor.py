@@ -50,6 +50,20 @@ def test_a_key_that_others_may_read_is_a_failure(tmp_path: Path) -> None:
     assert findings(settings(tmp_path))["scheduler keys"].verdict == "ok"
 
 
+def test_secrets_locks_and_databases_that_everybody_may_read_are_named(tmp_path: Path) -> None:
+    password, lock = tmp_path / "password", tmp_path / "up.lock"
+    for file in (password, lock):
+        file.touch()
+        file.chmod(0o644)
+    bus = BusSettings(url="mqtt://127.0.0.1:1", user="n1", password_file=password)
+    found = findings(settings(tmp_path, bus=bus))["private files"]
+    password.chmod(0o640)
+    lock.chmod(0o600)
+
+    assert (found.verdict, found.remedy) == ("warn", f"chmod o= {password} {lock}")
+    assert findings(settings(tmp_path, bus=bus))["private files"].verdict == "ok"
+
+
 def test_a_pinned_key_that_is_none_is_quoted(tmp_path: Path) -> None:
     node = NodeSettings(id="n1", data_directory=tmp_path, scheduler_keys=("nonsense",))
 
@@ -92,3 +106,14 @@ def test_a_service_is_well_while_its_health_file_is_fresh(tmp_path: Path) -> Non
     assert missing[0] is False
     assert fresh == (True, "web is well")
     assert health(tmp_path, "web") == (False, "web has not had the bus for 60 s")
+
+
+def test_a_health_file_of_the_future_is_no_sign_of_life(tmp_path: Path) -> None:
+    file = tmp_path / "health" / "web"
+    file.parent.mkdir()
+    file.touch()
+    later = time.time() + 3600
+    os.utime(file, (later, later))
+
+    said = (False, "web has not had the bus since the clock was set back")
+    assert health(tmp_path, "web") == said

@@ -17,7 +17,7 @@ from gleaner.cli.events import describe
             {"index": 0, "before": "idle", "state": "busy", "reasons": ["user1 computes"]},
             "GPU 0: idle → busy (user1 computes)",
         ),
-        ("gpu", {"index": 1, "state": "idle"}, "GPU 1: ? → idle"),
+        ("gpu", {"index": 1, "state": "idle"}, "GPU 1: idle"),
         (
             "people",
             {"active": True, "reason": "user1 is active at pts/3"},

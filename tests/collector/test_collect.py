@@ -31,6 +31,7 @@ from gleaner.bus.messages import (
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
+from services.collector import gpus, procfs
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -43,6 +44,7 @@ from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until
 from tests.nvml_stand_in import MIB, Account, StandIn
 from tests.python import python_for_others
+from tests.system import Stranger
 
 pytestmark = pytest.mark.real
 
@@ -53,6 +55,15 @@ import os, sys, time
 held = [open(os.path.join(sys.argv[1], name)) for name in sorted(os.listdir(sys.argv[1]))]
 time.sleep(600)
 """
+STORM = """
+import os, sys, time
+for number in range(10**6):
+    os.close(os.open(sys.argv[1], os.O_RDONLY))
+    if number == 1000:
+        print(flush=True)
+    time.sleep(0.001)
+"""
+"""Nearly a thousand opens a second."""
 
 
 class Machine:
@@ -88,13 +99,18 @@ class Machine:
     def beats(self) -> int:
         return sum(isinstance(one, Beat) for one in self.said)
 
-    async def start(self, **gpu: Any) -> None:
+    async def collect(self, gpu: GpuSettings, capture: Path | None = None) -> None:
         node = NodeSettings(
             id="n1",
-            gpu=GpuSettings(**({"device_directory": self.devices} | gpu)),
+            gpu=gpu,
             people=PeopleSettings(enabled=False),
+            simulated=SimulatedSettings(capture=capture),
         )
-        self._task = asyncio.create_task(collect(self.bus, CollectorSettings(node=node)))
+        await collect(self.bus, CollectorSettings(node=node))
+
+    async def start(self, *, capture: Path | None = None, **gpu: Any) -> None:
+        settings = GpuSettings(**({"device_directory": self.devices} | gpu))
+        self._task = asyncio.create_task(self.collect(settings, capture))
         await until(lambda: self._task.done() or any(isinstance(one, Beat) for one in self.said))  # type: ignore[union-attr]
         assert not self._task.done(), self._task.exception()
 
@@ -144,7 +160,6 @@ async def machine(folder: Path) -> AsyncIterator[Machine]:
 
 async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: Machine) -> None:
     await machine.start(source="device-files", check_seconds=4)
-    beats = machine.beats
 
     pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
     await until(lambda: machine.last["minor-0"].state == "busy", 1)
@@ -156,7 +171,24 @@ async def test_somebody_elses_open_is_said_long_before_the_next_check(machine: M
     assert state.noticed_by == "fanotify"
     assert state.noticed_ns
     assert 0 < time.monotonic_ns() - state.noticed_ns < 10**9
-    assert machine.beats == beats
+
+
+async def test_a_storm_of_opens_by_an_ignored_program_hides_no_stranger(machine: Machine) -> None:
+    program = machine.devices.parent / "nvidia-smi"
+    program.write_text(f"#!{python_for_others()}\n{STORM}")
+    program.chmod(0o755)
+    await machine.start(source="device-files", check_seconds=4)
+    storm = machine.somebody(program, machine.devices / "nvidia0")
+    assert storm.stdout
+    await asyncio.to_thread(storm.stdout.readline)
+    assert machine.last["minor-0"].state == "idle"
+
+    pid = await asyncio.to_thread(machine.hold, machine.devices / "nvidia0")
+    await until(lambda: machine.last["minor-0"].state == "busy", 2)
+
+    assert [one.pid for one in machine.last["minor-0"].holders if one.ignored is None] == [pid]
+    assert machine.last["minor-0"].noticed_by == "fanotify"
+    assert sum(isinstance(one, GpuState) for one in machine.said) < 10
 
 
 async def test_it_is_idle_with_the_check_after_the_device_was_closed(machine: Machine) -> None:
@@ -235,6 +267,29 @@ async def test_without_a_pid_the_holder_is_searched_for(
     assert machine.last["minor-0"].noticed_by == (None if by == "check" else by)
     watch.close()
     notices.close()
+
+
+async def test_the_search_goes_on_where_there_are_more_processes_than_one_look_takes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "WHOLE_PASS_SECONDS", 0.0005)
+    monkeypatch.setattr(procfs, "HURRY_SECONDS", 0.0005)
+    settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
+    processes, notices = ProcfsProcesses(), InotifyNotices()
+    source = DeviceFilesSource(machine.devices, "no NVML")
+    watch = GpuWatch(machine.bus, settings, source, processes, notices, on_devices=processes.watch)
+    stranger = Stranger()
+    for _ in range(60):
+        machine.somebody("sleep", "600")
+    await watch.check()
+
+    await asyncio.to_thread(stranger.open, machine.devices / "nvidia0")
+
+    await until(lambda: machine.last["minor-0"].state == "busy", 5)
+    assert machine.last["minor-0"].noticed_by == "inotify"
+    watch.close()
+    notices.close()
+    stranger.end()
 
 
 async def test_without_a_pid_every_device_that_was_opened_is_searched_for(
@@ -379,6 +434,37 @@ async def test_a_simulated_node_runs_the_same_way(machine: Machine) -> None:
     assert {one.noticed_by for one in machine.last.values()} <= {None, "script"}
     inventory = next(one for one in machine.said if isinstance(one, Inventory))
     assert (inventory.source, len(inventory.gpus)) == ("simulated", 4)
+
+
+async def test_a_capture_is_replayed_by_a_node(
+    machine: Machine, nvml: StandIn, tmp_path: Path
+) -> None:
+    nvml.processes = [(0, "compute", 4711, 5 * MIB)]
+    nvml.write()
+    path = tmp_path / "odd.capture"
+    await capture(path, 0.2, GpuSettings(check_seconds=0.05))
+
+    await machine.start(source="simulated", check_seconds=0.05, capture=path)
+
+    inventory = next(one for one in machine.said if isinstance(one, Inventory))
+    assert (inventory.source, inventory.gpus[0].name) == ("simulated", "NVIDIA Stand-in")
+    said = {state.index: (state.state.value, *state.reasons) for state in machine.last.values()}
+    assert said == {
+        0: ("busy", "somebody computes (pid 4711, recorded)"),
+        1: ("idle", "nobody uses it"),
+    }
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]\n", "{", '{"answer": 3}\n'])
+async def test_a_file_that_is_no_capture_is_named(
+    machine: Machine, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "odd.capture"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(Fatal, match=r"odd\.capture: "):
+        await machine.collect(GpuSettings(source="simulated"), path)
 
 
 async def test_a_script_that_is_not_there_is_named(machine: Machine, tmp_path: Path) -> None:

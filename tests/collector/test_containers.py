@@ -88,6 +88,14 @@ def test_a_file_that_says_something_else_is_no_name(tmp_path: Path, content: str
     assert ContainerNames(tmp_path).of(ID, 1) is None
 
 
+def test_a_name_that_somebody_made_up_steers_no_terminal(tmp_path: Path) -> None:
+    write(tmp_path / "proc/8/cmdline", f"conmon\0-c\0{ID}\0-n\0\x1b[2J{'x' * 200}\0")
+    (tmp_path / "proc/8/stat").write_text("8 (conmon) S 1 8 8 0")
+
+    assert ContainerNames(tmp_path).of(ID, 8) == "?[2J" + "x" * 96
+    assert container_of("0::/machine.slice/machine-a\\x1bb.scope\n") == "a?b"
+
+
 def test_a_machine_is_its_own_name_and_nothing_has_none(tmp_path: Path) -> None:
     names = ContainerNames(tmp_path)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -22,6 +23,7 @@ from gleaner.bus.messages import (
 )
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings, SimulatedSettings
+from services.collector.clock import Clocks, read_clocks
 from services.collector.gpus import GpuWatch
 from services.collector.simulated import Simulation
 from services.collector.simulated_world import MEMORY_BYTES
@@ -35,7 +37,7 @@ M = TypeVar("M", bound=Message)
 class Node:
     """A simulated node, its watch and everything that was said."""
 
-    def __init__(self, **gpu: Any) -> None:
+    def __init__(self, clocks: Callable[[], Clocks] = read_clocks, **gpu: Any) -> None:
         settings = NodeSettings(
             id="n1", gpu=GpuSettings(**gpu), simulated=SimulatedSettings(gpus=2)
         )
@@ -48,7 +50,12 @@ class Node:
         for kind in (Beat, GpuState, Inventory, Telemetry):
             self.bus.subscribe(kind, self._hear)
         self.watch = GpuWatch(
-            self.bus, settings, self.world.source, self.world.processes, self.world.notices
+            self.bus,
+            settings,
+            self.world.source,
+            self.world.processes,
+            self.world.notices,
+            clocks=clocks,
         )
 
     def _hear(self, delivery: Delivery) -> None:
@@ -304,6 +311,17 @@ async def test_a_person_on_a_broken_gpu_is_still_said_to_be_there(node: Node) ->
     assert [reason.split(" ")[0] for reason in state.reasons] == ["user1", "XID"]
 
 
+async def test_a_node_that_cannot_see_others_promises_no_more_than_the_next_check() -> None:
+    node = Node()
+    node.world.processes.sees_others = False
+
+    await node.watch.check()
+
+    (inventory,) = node.of(Inventory)
+    assert inventory.notices_opens_by == "check"
+    assert any("without root" in text for text in inventory.limitations)
+
+
 async def test_where_opens_do_not_count_a_notice_asks_for_a_check() -> None:
     node = Node(busy_when=("compute_process",), check_seconds=4)
     await node.watch.check()
@@ -317,3 +335,15 @@ async def test_where_opens_do_not_count_a_notice_asks_for_a_check() -> None:
     assert node.last().holders[0].ignored == "device_open is not in busy_when"
     node.watch.close()
     await node.world.source.close()
+
+
+async def test_a_clock_that_is_set_lets_idle_times_begin_anew() -> None:
+    wall, up = NOW, 1000.0
+    node = Node(lambda: Clocks(wall=wall, steady=up))
+    await node.watch.check()
+    wall, up = wall + timedelta(seconds=10), up + 10
+    await node.watch.check()
+    wall, up = wall + timedelta(seconds=3601), up + 1
+    await node.watch.check()
+
+    assert [beat.started_at for beat in node.of(Beat)] == [NOW, NOW, wall]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
+
 from gleaner.bus.messages import Run, RunState
 from services.collector.interface import Process
 from services.collector.ours import run_of
@@ -63,6 +65,31 @@ def test_the_token_makes_it_ours_where_nothing_else_does() -> None:
 
     assert found(a_process(7, token="secret"), run) == "r1"
     assert found(a_process(7, token="wrong"), run) is None
+
+
+def test_the_digest_in_the_runs_fact_is_no_token() -> None:
+    digest = hashlib.sha256(b"secret").hexdigest()
+
+    assert found(a_process(7, token=digest), a_run(token_digest=digest)) is None
+
+
+def test_a_token_that_was_read_from_a_workload_is_a_strangers_while_its_supervisor_lives() -> None:
+    run = a_run(
+        token_digest=hashlib.sha256(b"secret").hexdigest(),
+        supervisor_pid=5,
+        supervisor_started_ticks=77,
+    )
+    thief = a_process(9, token="secret")
+
+    assert found(thief, run, others=(a_process(5, ticks=77),)) is None
+    assert found(thief, run, others=(a_process(5, ticks=78),)) == "r1"
+
+
+@pytest.mark.parametrize("state", [RunState.CLEARING, RunState.EVICTED, RunState.LOST])
+def test_the_token_of_a_run_that_has_ended_is_worth_nothing(state: RunState) -> None:
+    run = a_run(token_digest=hashlib.sha256(b"secret").hexdigest(), state=state)
+
+    assert found(a_process(7, token="secret"), run) is None
 
 
 def test_parents_that_go_round_in_a_circle_end_somewhere() -> None:

@@ -114,15 +114,15 @@ def test_idle_times_are_told_in_whole_minutes_so_that_nobody_learns_when_a_key_w
 
 
 def test_input_that_was_heard_shortens_the_idle_time() -> None:
-    heard = {"pts/3": NOW - timedelta(seconds=5), "pts/4": NOW - timedelta(seconds=900)}
+    heard = {"pts/3": 995.0, "pts/4": 100.0}
 
-    terminals = with_inputs((at("pts/3", idle=400), at("pts/4", idle=7)), heard, NOW)
+    terminals = with_inputs((at("pts/3", idle=400), at("pts/4", idle=7)), heard, 1000)
 
     assert [one.idle_seconds for one in terminals] == [5, 7]
 
 
 def test_input_heard_does_not_tell_what_cannot_be_told() -> None:
-    (seat,) = with_inputs((at("seat0", idle=None),), {"seat0": NOW - timedelta(days=1)}, NOW)
+    (seat,) = with_inputs((at("seat0", idle=None),), {"seat0": 0.0}, 86_400)
 
     assert seat.idle_seconds is None
 

@@ -259,3 +259,18 @@ def test_root_sees_everybody_and_nobody_does_not() -> None:
         os._exit(0 if not can_see_others() else 1)
 
     assert os.waitpid(child, 0)[1] == 0
+
+
+async def test_a_name_cannot_steer_the_terminal_that_shows_it(
+    processes: ProcfsProcesses, start: Start
+) -> None:
+    program = start("\x1b[31m\nERROR", "-c", "input()", executable="/usr/bin/python3", stdin=-1)
+
+    def command() -> str | None:
+        found = processes.identify(program.pid)
+        return None if found is None else found.command
+
+    # Its words show a moment after the program was started.
+    await until(lambda: command() == "?[31m?ERROR")
+    assert program.stdin
+    program.stdin.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gleaner.bus.outbox import Outbox
 from gleaner.settings import NodeSettings, PeopleSettings, SimulatedSettings
 from services.collector.fanotify import Fanotify
 from services.collector.inotify import InotifyNotices
-from services.collector.interface import Notice, Notices, Terminals
+from services.collector.interface import Notice, Notices, Terminal, Terminals
 from services.collector.notices import FirstThatCan
 from services.collector.simulated import Simulation
 from services.collector.terminals import RealTerminals
@@ -32,12 +32,36 @@ from tests.collector.pseudo_terminal import PseudoTerminal
 class Clock:
     def __init__(self) -> None:
         self.now = NOW
+        self.up = 1000.0
 
     def __call__(self) -> datetime:
         return self.now
 
+    def steady(self) -> float:
+        return self.up
+
     def passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+        self.up += seconds
+
+    def is_set(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Still:
+    """A terminal at which the access time does not tell of input."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    async def look(self) -> tuple[Terminal, ...]:
+        return (self._terminal,)
+
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
+    async def close(self) -> None:
+        return
 
 
 class Node:
@@ -48,15 +72,17 @@ class Node:
         terminals: Terminals,
         notices: Notices,
         settings: PeopleSettings,
-        clock: Callable[[], datetime] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.outbox = Outbox(None)
         roles = frozenset({Writer.COLLECTOR, Writer.NODE})
         self.bus = NodeBus("n1", "boot", MemoryBus(MemoryBroker()), self.outbox, roles)
         self.said: list[People] = []
         self.bus.subscribe(People, self._hear)
-        times = {} if clock is None else {"now": clock}
-        self.watch = PeopleWatch(self.bus, settings, "n1", terminals, notices, **times)
+        clock = clock or Clock()
+        self.watch = PeopleWatch(
+            self.bus, settings, "n1", terminals, notices, now=clock, steady=clock.steady
+        )
 
     def _hear(self, delivery: Delivery) -> None:
         assert isinstance(delivery.message, People)
@@ -122,6 +148,25 @@ async def test_a_key_is_heard_in_the_same_call_and_says_how_it_was_noticed() -> 
     assert [said.active for said in node.said] == [True, False, True]
     assert node.said[-1].noticed_by == "script"
     assert before <= (node.said[-1].noticed_ns or 0) <= time.monotonic_ns()
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+async def test_a_clock_that_is_set_makes_nobody_who_typed_lately_idle(seconds: float) -> None:
+    clock, path = Clock(), Path("/p")
+    terminal = Terminal(where="pts/0", user_id=1, user="user1", idle_seconds=900, path=path)
+    node = Node(Still(terminal), FirstThatCan(), PeopleSettings(), clock)
+    await node.watch.check()
+    node.watch.hear(Notice(path=path, pid=None, noticed_ns=1, by="script"))
+
+    clock.is_set(seconds)
+    clock.passes(299)
+    await node.watch.check()
+    still_active = node.said[-1].active
+    clock.passes(2)
+    await node.watch.check()
+
+    assert [said.active for said in node.said] == [False, True, False]
+    assert still_active
 
 
 async def test_an_hour_of_typing_is_two_facts_and_no_timing() -> None:

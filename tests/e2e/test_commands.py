@@ -95,6 +95,7 @@ async def test_a_pause_stops_what_runs_and_everybody_says_so_until_it_is_resumed
         events = await desk.told("events", "-n", "50")
         assert "a new fan" in why
         assert "paused: everything, by " in status
+        assert all(" until 2" in answer for answer in (why, status))
         assert "The fleet is paused" in page
         assert "cancelled: the fleet is paused by " in events
 
@@ -138,11 +139,14 @@ async def test_events_are_followed_status_is_for_programs_and_mistakes_have_thei
 ) -> None:
     async with a_desk(tmp_path) as desk:
         stranger = Stranger()
-        following = await asyncio.create_subprocess_exec(
-            *desk.arguments("events", "--follow"),
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-        )
+        following, watching = [
+            await asyncio.create_subprocess_exec(
+                *desk.arguments(*words),
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+            )
+            for words in (("events", "--follow"), ("status", "--watch"))
+        ]
         try:
             view = json.loads(await desk.told("status", "--json"))
             runs = {run.run for run in desk.system.runs()}
@@ -151,10 +155,8 @@ async def test_events_are_followed_status_is_for_programs_and_mistakes_have_thei
             assert await desk.told("health", "node") == "node is well\n"
 
             stranger.open(desk.system.devices[1])
-            assert following.stdout is not None
-            async with asyncio.timeout(20):
-                while b"evicted: GPU 1: " not in (line := await following.stdout.readline()):
-                    assert line
+            await _says(following, b"evicted: GPU 1: ")
+            await _says(watching, b"busy")
 
             for words, code in (
                 (("why", "nonsense"), 1),
@@ -168,5 +170,13 @@ async def test_events_are_followed_status_is_for_programs_and_mistakes_have_thei
                 assert errors
         finally:
             stranger.end()
-            following.terminate()
-            await following.wait()
+            for process in (following, watching):
+                process.terminate()
+                await process.wait()
+
+
+async def _says(process: asyncio.subprocess.Process, words: bytes) -> None:
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        while words not in (line := await process.stdout.readline()):
+            assert line

@@ -42,8 +42,9 @@ grace_seconds = 2
 class Up:
     """`gleaner up`, its terminal and what it said."""
 
-    def __init__(self, directory: Path, *, with_gpu: bool = True) -> None:
+    def __init__(self, directory: Path, *, with_gpu: bool = True, umask: int = -1) -> None:
         self.directory = directory
+        self.umask = umask
         self.bus_port, self.web_port = free_port(), free_port()
         self.mark = f"UP_TEST_MARK={uuid.uuid4().hex}"
         self.config = directory / "gleaner.toml"
@@ -73,6 +74,7 @@ class Up:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            umask=self.umask,
             preexec_fn=take_terminal,
         )
         os.close(theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from gleaner.bus.messages import Availability, RequestKind, SchedulerState
 from gleaner.bus.mqtt import Connection
 from gleaner.client import Client
+from services.collector.namesake import NEW_SECONDS
 from tests.faults.bad import Intruder, malformed, strange
 from tests.mosquitto import free_port
 from tests.system import System
@@ -36,10 +38,13 @@ async def test_bad_messages_on_every_topic_stop_nothing(common_path: Path) -> No
         intruder = Intruder(system.broker)
         await system.until(lambda: len(system.runs()) == 2)
         before = {run.run: run.pid for run in system.runs()}
+        ready_at = time.monotonic()
 
         try:
             intruder.say_all(malformed("n1"))
             intruder.say_all(strange("n2", without=BELIEVED))
+            # Until then a node gives way to another of its name.
+            await system.until(lambda: time.monotonic() - ready_at > NEW_SECONDS)
             # What the node's runner takes from others, the collector's beat included.
             intruder.say_all(
                 one for one in strange("n1", without=BELIEVED) if one[0].endswith(HEARD_BY_NODE)

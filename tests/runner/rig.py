@@ -37,7 +37,7 @@ from gleaner.bus.outbox import Outbox
 from gleaner.bus.signature import Signer
 from gleaner.settings import NodeSettings, WorkloadSettings
 from services.runner.launcher import Launcher
-from services.runner.service import run_node
+from services.runner.service import alone, run_node
 from services.runner.settings import RunnerSettings
 from services.runner.timing import Timing
 from tests.builders import until
@@ -172,10 +172,7 @@ class Rig:
             self.bus.subscribe(Catalogue, self._on_catalogue)
             async with self.remote, self.scheduler:
                 checks = asyncio.create_task(self._check_for_ever())
-                task = asyncio.create_task(
-                    run_node(self.bus, self.settings, launcher=self._launcher, timing=self._timing)
-                )
-                self._task = task
+                self._task = task = asyncio.create_task(self._serve())
                 try:
                     await until(lambda: self.state is not None or task.done())
                     self.bus.publish(inventory())
@@ -186,6 +183,10 @@ class Rig:
                 finally:
                     checks.cancel()
                     await self.stop()
+
+    async def _serve(self) -> None:
+        with alone(self.settings.node.data_directory):
+            await run_node(self.bus, self.settings, launcher=self._launcher, timing=self._timing)
 
     async def stop(self) -> None:
         """Stop the service as TERM does, and wait for it."""

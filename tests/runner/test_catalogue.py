@@ -45,6 +45,17 @@ def test_each_mistake_is_named(changes: dict[str, str], problem: str) -> None:
     assert found[0].startswith(problem)
 
 
+def test_a_program_that_everybody_may_write_is_not_run(place: Path) -> None:
+    program = place / "fold"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o777)
+    entry = workload("./fold", directory=place)
+
+    assert catalogue.problems(entry, PATH) == (
+        f"program {program} may be written by everybody (chmod o-w)",
+    )
+
+
 def test_a_path_of_the_entrys_own_is_searched(place: Path) -> None:
     program = place / "fold"
     program.write_text("#!/bin/sh\n")

@@ -17,6 +17,7 @@ from services.runner.process import ProcessLauncher
 from tests.builders import until
 from tests.python import python_for_others
 from tests.runner.rig import QUICK, Rig, gpu_state, is_alive, people, workload
+from tests.system import processes_with
 
 pytestmark = pytest.mark.real
 
@@ -30,6 +31,31 @@ if os.fork() == 0:
     os._exit(0)
 time.sleep(1000)
 """
+
+FAMILY = """
+import os, signal, sys
+pids = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def live():
+    os.write(pids, f"{os.getpid()}\\n".encode())
+    while True:
+        signal.pause()
+def come_again(*_):
+    if os.fork():
+        os._exit(0)
+for number in range(300):
+    if os.fork() == 0:
+        if number % 3 == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        if number % 5 == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        elif number % 7 == 0:
+            signal.signal(signal.SIGTERM, come_again)
+        live()
+live()
+"""
+"""Three hundred: daemons, some that ignore TERM, and some that answer it with another child."""
 
 
 @pytest.fixture(params=["cgroup", "no cgroup"])
@@ -96,6 +122,24 @@ async def test_a_daemon_that_forked_twice_and_left_the_session_is_gone_too(
         await rig.is_over()
 
         assert not is_alive(daemon)
+
+
+async def test_a_family_of_three_hundred_is_gone_in_time(
+    tmp_path: Path, launcher: Launcher
+) -> None:
+    pids, script = tmp_path / "pids", tmp_path / "family.py"
+    script.write_text(FAMILY)
+    entry = workload(f"{python_for_others()} -I -S {script} {pids}", grace_seconds=0.5)
+    async with Rig(tmp_path, entry, launcher=launcher).running() as rig:
+        await rig.launched()
+        family = await read_pids(pids, 301)
+        rig.bus.publish(people(active=True))
+        fact = await rig.is_over()
+
+        assert [pid for pid in family if is_alive(pid)] == []
+        assert processes_with(str(script)) == {}
+        assert fact.stages.term_to_exit
+        assert fact.stages.term_to_exit < 5
 
 
 async def test_a_run_lasts_as_long_as_any_of_its_processes(

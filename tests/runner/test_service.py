@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from gleaner import runtime
 from gleaner.bus.messages import CauseKind, Desired, GpuCondition, Holder, RunState
 from gleaner.bus.signature import Signer
-from services.runner.service import run_node
+from gleaner.settings import NodeSettings
+from services.runner.pause import make_room, paused_by
+from services.runner.service import alone
 from services.runner.simulated import SimulatedLauncher
 from services.runner.timing import Timing
 from tests.builders import until
@@ -190,6 +194,25 @@ async def test_a_pause_file_makes_runs_leave_and_lets_nothing_start(tmp_path: Pa
         await rig.reached("r2", "running")
 
 
+async def test_the_folder_of_a_configured_pause_file_is_left_as_it_is(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (tmp_path / "pause").symlink_to(private)
+
+    make_room(NodeSettings(data_directory=tmp_path, pause_file=tmp_path / "pause" / "pause"))
+
+    assert private.stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_whatever_is_called_pause_pauses_and_is_not_opened(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "pause")
+
+    assert (paused_by(tmp_path / "pause") or "").startswith("paused by ")
+
+
 async def test_a_run_is_clear_only_when_its_gpu_is(tmp_path: Path) -> None:
     ours = Holder(pid=1, run="r1")
     async with rig_in(tmp_path).running() as rig:
@@ -324,9 +347,12 @@ async def test_the_beat_file_is_written_after_each_pass(tmp_path: Path) -> None:
 
 
 async def test_two_runners_never_share_a_data_directory(tmp_path: Path) -> None:
-    async with rig_in(tmp_path).running() as rig:
-        with pytest.raises(runtime.Fatal, match="another runner has this data directory"):
-            await run_node(rig.bus, rig.settings, launcher=SimulatedLauncher())
+    async with rig_in(tmp_path).running():
+        with (
+            pytest.raises(runtime.Fatal, match="another runner has this data directory"),
+            alone(tmp_path),
+        ):
+            raise AssertionError("both would run")
 
 
 async def test_the_runs_that_have_a_fact_are_named(tmp_path: Path) -> None:

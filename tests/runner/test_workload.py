@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tests.runner.rig import Rig, is_alive, people, workload
 pytestmark = pytest.mark.real
 
 REPORT = """
-import json, os, signal, sys
+import json, os, signal, subprocess, sys
 print(json.dumps({
     "environment": dict(os.environ), "directory": os.getcwd(), "nice": os.nice(0),
     "user": os.getuid(), "group": os.getgid(), "groups": sorted(os.getgroups()),
@@ -30,6 +31,7 @@ print(json.dumps({
     "ignored": [n for n in ("SIGTERM", "SIGPIPE", "SIGHUP")
                 if signal.getsignal(getattr(signal, n)) == signal.SIG_IGN and n != "SIGPIPE"],
     "oom": open("/proc/self/oom_score_adj").read().strip(),
+    "disk": subprocess.check_output(["ionice"], text=True).strip(),
 }))
 """
 
@@ -61,7 +63,7 @@ async def report(data: Path, place: Path, **entry: object) -> dict[str, object]:
         rig.beat()
         fact = await rig.is_over()
         assert fact.reason == "succeeded: ended by itself with exit status 0"
-    found: dict[str, object] = json.loads(log.read_text())
+    found: dict[str, object] = json.loads(log.read_text().splitlines()[-1])
     return found
 
 
@@ -97,6 +99,16 @@ async def test_it_runs_as_its_user_with_his_groups_and_home(tmp_path: Path, plac
         os.getgrouplist("nobody", nobody.pw_gid),
     )
     assert (environment["HOME"], environment["USER"]) == (nobody.pw_dir, "nobody")
+
+
+async def test_it_yields_to_others_unless_its_entry_says_otherwise(
+    tmp_path: Path, place: Path
+) -> None:
+    modest = await report(tmp_path / "1", place)
+    assert (modest["nice"], modest["disk"]) == (19, "idle")
+
+    eager = await report(tmp_path / "2", place, nice=0, io_class="best-effort")
+    assert (eager["nice"], str(eager["disk"]).partition(":")[0]) == (0, "best-effort")
 
 
 async def test_its_command_is_split_as_a_shell_would(tmp_path: Path, place: Path) -> None:
@@ -139,6 +151,18 @@ async def test_its_log_is_rotated_by_size(tmp_path: Path, place: Path) -> None:
     assert files == ["out.log", "out.log.1", "out.log.2"]
     assert all((place / name).stat().st_size <= 8192 for name in files)
     assert log.read_text().endswith("  39 ")
+
+
+async def test_a_log_that_is_a_device_is_left_where_it_is(tmp_path: Path, place: Path) -> None:
+    # As `log=/dev/null` in the example of gpu_mon; one of our own, should this fail.
+    null = place / "null"
+    os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    entry = workload("head -c 100000 /dev/zero", log=null, log_max_bytes=4096)
+    async with Rig(tmp_path, entry).running() as rig:
+        await rig.launched_and_over()
+
+    assert [path.name for path in place.iterdir()] == ["null"]
+    assert null.is_char_device()
 
 
 async def test_a_full_disk_under_the_log_does_not_stop_it(tmp_path: Path, place: Path) -> None:

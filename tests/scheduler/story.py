@@ -306,8 +306,8 @@ class World:
         self.hear(request)
         return self.responses[-1]
 
-    def rival_beats(self, term: int) -> None:
-        self.happen(HeardRival(term=term, at=self.now))
+    def rival_beats(self, term: int, *, key: str | None = None) -> None:
+        self.happen(HeardRival(term=term, key=key, at=self.now))
 
     # What the scheduler says.
 

@@ -52,6 +52,7 @@ def test_a_timed_pause_ends_by_itself() -> None:
 
     answer = world.request(PAUSE, node="n1", duration_seconds=30)
     assert answer.text == "n1 is paused until 2026-11-21 12:00:32 UTC"
+    assert world.why() == [("paused", "paused by alice until 2026-11-21 12:00:32 UTC")]
     world.tick(29)
     assert world.granted == []
     world.tick(1)

@@ -228,16 +228,32 @@ async def test_a_scheduler_that_meets_a_higher_term_stops_and_says_so(
 
     async with scheduling(broker, tmp_path, signer) as task:
         await until(lambda: STATE in broker.retained)
-        broker.publish(STATE, encode(SchedulerState(term=9, at=NOW)), retain=True)
+        body = BeatBody(term=9, generation=1, sequence=1, at=NOW)
+        beat = SchedulerBeat(**signer.sign(body))
+        broker.publish(beat.topic, encode(beat), retain=False)
         await asyncio.wait([task], timeout=5)
 
     with pytest.raises(ExceptionGroup) as caught:
         task.result()
     (fatal,) = caught.value.exceptions
     assert isinstance(fatal, Fatal)
-    assert str(fatal).startswith("another scheduler says term 9, ours is 1")
+    assert str(fatal).startswith("another scheduler beats with term 9")
     # The next start is above it.
     assert memory.read(tmp_path / "scheduler" / "state.json").term == 9
+
+
+async def test_a_second_scheduler_stops_and_the_first_goes_on(
+    tmp_path: Path, signer: Signer
+) -> None:
+    broker = MemoryBroker()
+
+    async with scheduling(broker, tmp_path / "a", signer) as first:
+        await until(lambda: STATE in broker.retained)
+        async with scheduling(broker, tmp_path / "b", signer) as second:
+            await until(second.done)
+
+        assert not first.done()
+        assert isinstance(second.exception(), ExceptionGroup)
 
 
 async def test_two_schedulers_with_one_key_do_not_both_go_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gleaner.bus.messages import (
     DesiredBody,
     GpuCondition,
@@ -134,9 +136,33 @@ def test_run_ids_never_repeat_over_restarts() -> None:
 def test_a_scheduler_stops_when_another_speaks_with_a_higher_term() -> None:
     world = a_world()
 
-    world.hear(SchedulerState(term=9, at=world.now))
+    world.rival_beats(9)
 
-    assert world.superseded[0].text == "another scheduler says term 9, ours is 1"
+    assert world.superseded[0].text == "another scheduler beats with term 9"
+
+
+def test_what_nobody_has_signed_stops_no_scheduler_that_is_at_work() -> None:
+    world = a_world()
+
+    world.hear(SchedulerState(term=9, at=world.now))
+    world.rival_beats(9, key="another")
+    world.tick(5)
+
+    assert not world.superseded
+    assert len(world.run_ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "whose"), [(None, "with our own key"), ("another", "its key is another")]
+)
+def test_whoever_comes_where_a_scheduler_is_at_work_stops(key: str | None, whose: str) -> None:
+    world = World()
+    world.facts()
+
+    world.rival_beats(1, key=key)
+
+    assert world.superseded[0].text == f"another scheduler was here first ({whose})"
+    assert not world.wishes
 
 
 def test_a_node_that_obeyed_a_later_scheduler_is_outbid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,9 @@ def test_five_mistakes_are_all_named_at_once() -> None:
             "gleaner.toml: bus.url: expected mqtt://host:port or mqtts://host:port "
             "(it is 'http://broker')"
         ),
-        "gleaner.toml: node.gpu.check_seconds: Input should be less than or equal to 4 (it is 10)",
+        "gleaner.toml: node.gpu.check_seconds: must be less than or equal to 4 (it is 10)",
         "gleaner.toml: node.idd: there is no such key; did you mean id?",
-        "gleaner.toml: workload.0.command: is missing",
+        "gleaner.toml: workload.fold.command: is missing",
     ]
 
 
@@ -92,14 +93,16 @@ def test_five_mistakes_are_all_named_at_once() -> None:
         ("[node]\ngpu = 3", "node.gpu: is a section: write [node.gpu] above its keys (it is 3)"),
         (
             '[[workload]]\nname = "a"\ncommand = "x"\ngpus = "some"',
-            (
-                "workload.0.gpus: Input should be 'each' or 'all' or Input should be a valid list "
-                "(it is 'some')"
-            ),
+            "workload.a.gpus: must be 'each' or 'all' or a list (it is 'some')",
         ),
         (
             '[[workload]]\nname = "a"\ncommand = "  "',
-            "workload.0.command: no program in it (it is '  ')",
+            "workload.a.command: no program in it (it is '  ')",
+        ),
+        ('[[workload]]\ncommand = "x"', "workload.0.name: is missing"),
+        (
+            '[node]\nid = "Node 1"',
+            "node.id: must match pattern '^[a-z0-9_-]{1,63}$' (it is 'Node 1')",
         ),
         (
             "[node.gpu]\nbusy_when = ['utilization >= 5']",
@@ -124,6 +127,13 @@ def test_five_mistakes_are_all_named_at_once() -> None:
 )
 def test_a_mistake_is_said_in_words(text: str, mistake: str) -> None:
     assert mistakes_of(text) == [f"gleaner.toml: {mistake}"]
+
+
+def test_mistakes_in_workloads_of_one_name_are_told_apart() -> None:
+    assert mistakes_of('[[workload]]\nname = "a"\n[[workload]]\nname = "a"\n') == [
+        "gleaner.toml: workload.0.command: is missing",
+        "gleaner.toml: workload.1.command: is missing",
+    ]
 
 
 def test_a_password_is_never_repeated() -> None:
@@ -170,15 +180,17 @@ def test_mistakes_in_the_environment_are_named_by_variable(
 ) -> None:
     monkeypatch.setenv("GLEANER_NODE__GPU__CHECK_SECONDS", "soon")
     monkeypatch.setenv("GLEANER_NODE__GPU__CHECK_SECNDS", "1")
+    monkeypatch.setenv("GLEANER_NODE__GPPU__SOURCE", "nvml")
     monkeypatch.setenv("GLEANER_NOD__ID", "n1")
 
     with pytest.raises(SettingsError) as refused:
         load(Everything)
 
     assert sorted(refused.value.mistakes) == [
+        "GLEANER_NODE__GPPU__SOURCE: there is no such key; did you mean gpu?",
         "GLEANER_NODE__GPU__CHECK_SECNDS: there is no such key; did you mean check_seconds?",
         (
-            "GLEANER_NODE__GPU__CHECK_SECONDS: Input should be a valid number, "
+            "GLEANER_NODE__GPU__CHECK_SECONDS: must be a valid number, "
             "unable to parse string as a number (it is 'soon')"
         ),
         "GLEANER_NOD__ID: there is no section nod; did you mean node?",
@@ -203,6 +215,17 @@ def test_files_are_looked_for_in_order(nowhere: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("GLEANER_CONFIG", str(nowhere / "named.toml"))
     assert find_file() == nowhere / "named.toml"
     assert find_file(user) == user
+
+
+@pytest.mark.real
+def test_a_file_that_another_user_left_here_is_used_only_when_asked_for() -> None:
+    file = Path("gleaner.toml")
+    file.touch()
+    os.chown(file, 65534, 65534)
+
+    with pytest.raises(SettingsError, match=r"gleaner\.toml belongs to another user"):
+        find_file()
+    assert find_file(file) == file
 
 
 def test_a_file_that_was_asked_for_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,8 @@ async def test_without_broker_nobody_is_asked(busy: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ['{"node": "a/b"}', '{"what": 1}', "[]", "nonsense", '{"reason":1}']
+    "body",
+    ['{"node": "a/b"}', '{"what": 1}', "[]", "nonsense", '{"reason":1}', r'{"reason":"\u001b[2J"}'],
 )
 async def test_a_change_that_makes_no_sense_is_refused(busy: Web, body: str) -> None:
     answer = await busy.client.post(
@@ -201,7 +202,6 @@ async def test_a_form_that_makes_no_sense_is_said_so(busy: Web) -> None:
         sent = await busy.client.post("/control", data=data)
         page = await busy.client.get(f"/{sent.headers['location'].removeprefix('./')}")
         assert "The form was not understood." in page.text
-    assert (await busy.client.post("/control", content=b"x" * 20_000)).status_code == 413
 
 
 async def test_events_come_from_the_recorder(busy: Web) -> None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+
+import httpx2
 import pytest
 
+from services.web import security, service
 from services.web.security import Rules
+from tests.builders import until
+from tests.web.conftest import Web
+from tests.web.example import Example
+from tests.web.site import Site
 
 RULES = Rules(hosts=frozenset({"localhost", "gpu1.example.org"}))
 GUARDED = Rules(hosts=RULES.hosts, token="secret")
@@ -93,3 +107,135 @@ def test_the_page_knows_what_it_may_offer() -> None:
     assert RULES.controls({"host": "localhost:8080"}, "::1") == "open"
     assert GUARDED.controls({"host": "192.168.7.4"}, "192.168.7.9") == "token"
     assert RULES.controls({"host": "192.168.7.4"}, None) == "off"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site() as running:
+        yield running
+
+
+def connect(site: Site, receives_bytes: int | None = None) -> socket.socket:
+    """Open a connection; one that hardly takes anything if so many bytes are its room."""
+    connection = socket.socket()
+    if receives_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives_bytes)
+    connection.settimeout(10)
+    host, port = site.url.removeprefix("http://").rstrip("/").split(":")
+    connection.connect((host, int(port)))
+    return connection
+
+
+def send(site: Site, head: str) -> bytes:
+    """Send a request that no browser would; return the beginning of the answer."""
+    with connect(site) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        return connection.recv(1000)
+
+
+@pytest.mark.parametrize("path", ["/control", "/api/pause"])
+async def test_a_large_change_is_not_kept_until_it_is_whole(busy: Web, path: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100 * security.BODY_BYTES:
+            sent += 1000
+            yield b"x" * 1000
+
+    answer = await busy.client.post(path, content=endless())
+
+    assert answer.status_code == 413
+    assert busy.asked == []
+
+
+async def test_a_change_that_does_not_arrive_is_given_up(
+    busy: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    assert (await busy.client.post("/api/pause", content=slow())).status_code == 408
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2f..%2f..%2f..%2f..%2fetc/passwd",
+        "/static//etc/passwd",
+        "/static/%2fetc/passwd",
+        "/static/%00",
+        "/node/..%2f..%2fetc%2fpasswd",
+        "http://evil.example/static/../app.py",
+    ],
+)
+def test_no_path_leads_out_of_the_static_files(site: Site, path: str) -> None:
+    answer = send(site, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1")
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+def test_one_host_is_named_and_it_is_a_known_one_on_every_path(site: Site) -> None:
+    for path in ("/", "/events", "/metrics", "/healthz", "/api/fleet", "/static/page.css"):
+        assert b" 421 " in send(site, f"GET {path} HTTP/1.1\r\nHost: evil.example")
+    assert b" 421 " in send(site, "GET / HTTP/1.0")
+    assert b" 400 " in send(site, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example")
+
+
+def test_looking_at_the_head_of_the_stream_ends(site: Site) -> None:
+    assert httpx2.head(f"{site.url}events").status_code == 200
+    assert httpx2.options(f"{site.url}events").status_code == 405
+
+
+def test_requests_that_make_no_sense_do_not_fill_the_log(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        send(site, "\x16\x03\x01")
+        send(site, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket")
+        with connect(site) as connection:
+            head = "POST /control HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nkind"
+            connection.sendall(head.encode())
+        httpx2.get(site.url)
+
+    assert caplog.records == []
+
+
+def test_requests_that_never_come_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "HEAD_SECONDS", 0.5)
+    with Site() as site, contextlib.ExitStack() as held:
+        silent = [held.enter_context(connect(site)) for _ in range(50)]
+        slow = [held.enter_context(connect(site)) for _ in range(50)]
+        for connection in slow:
+            connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        assert httpx2.get(site.url).status_code == 200
+
+        assert {connection.recv(1) for connection in silent + slow} == {b""}
+
+
+async def test_two_hundred_streams_that_nobody_reads_keep_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "UNREAD_SECONDS", 1)
+    with Site() as site, contextlib.ExitStack() as held:
+        for _ in range(200):
+            connection = held.enter_context(connect(site, receives_bytes=4096))
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await until(lambda: site.live.watchers == 200)
+        waited = []
+
+        def goes_on() -> bool:
+            site.say(*Example(datetime.now(UTC)).messages())
+            started = time.monotonic()
+            assert httpx2.get(f"{site.url}api/fleet").status_code == 200
+            waited.append(time.monotonic() - started)
+            return site.live.watchers == 0
+
+        await until(goes_on, 30)
+
+        assert sorted(waited)[len(waited) // 2] < 1

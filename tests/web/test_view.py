@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gleaner.bus.messages import GpuCondition, Run
+from gleaner.bus.messages import GpuCondition, Run, RunState
 from gleaner.fleet import Presence
 from services.web.view import Node
 from tests.builders import NOW
@@ -61,6 +61,14 @@ def test_a_gpu_of_ours_names_the_workload(busy: Web) -> None:
     gpu = node(busy, "atlas").gpus[2]
 
     assert (gpu.summary, gpu.entry, gpu.run) == ("fold", "fold", "fold-7")
+
+
+async def test_an_idle_gpu_names_the_workload_that_has_not_opened_it(busy: Web) -> None:
+    run = busy.example().run("atlas", "fold-9", "fold", 4, RunState.RUNNING)
+    await busy.say([run])
+
+    gpu = node(busy, "atlas").gpus[4]
+    assert (gpu.state, gpu.summary, gpu.run) == ("idle", "free · fold runs", "fold-9")
 
 
 def test_a_lost_gpu_has_no_readings_rather_than_zeros(busy: Web) -> None:

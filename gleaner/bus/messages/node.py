@@ -157,7 +157,7 @@ class Beat(Message):
     check_seconds: float
     """How long the check took."""
     started_at: Utc | None = None
-    """When this collector began to look; who used a GPU before, it cannot know."""
+    """When this collector began to look, or its clock was set: no idle time goes back further."""
     at: Utc
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gleaner.cli.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+PIPE_COLUMNS = 1000
 START, LOOK = "Start", "Look"
 CHANGE = "Change (who may read the operator's password)"
 
@@ -43,6 +47,14 @@ def group(text: str | None = None) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=text is not None, rich_markup_mode="markdown")
 
 
+def screen(*, highlight: bool = True) -> Console:
+    """Return where tables go: no wider than the terminal; in a pipe a line stays one line."""
+    from rich.console import Console
+
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PIPE_COLUMNS if is_free else None, highlight=highlight)
+
+
 def load(config: Path | None) -> Settings:
     """Read the whole file; a mistake in it is a mistake of usage."""
     from gleaner.cli.settings import Settings
@@ -65,7 +77,11 @@ def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(doing)
     except RequestFailed as error:
         # A refusal is mostly for want of an account.
-        hint = "; see [bus] user and password_file" if "Not authorized" in str(error) else ""
+        hint = (
+            "; ask as who runs `gleaner up`, or with [bus] user and password_file"
+            if "Not authorized" in str(error)
+            else ""
+        )
         raise Failed(f"{error}{hint}") from error
     except Fatal as error:
         raise Failed(str(error)) from error

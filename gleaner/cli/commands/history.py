@@ -15,6 +15,7 @@ from gleaner.cli.commands.common import (
     Json,
     group,
     load,
+    screen,
     seconds_of,
     wait_for,
 )
@@ -41,7 +42,7 @@ def events(
         bool, typer.Option("--json", help="As JSON, one event a line, for programs.")
     ] = False,
 ) -> None:
-    """Show what happened: GPUs, people and runs."""
+    """Show what happened: GPUs, people and runs; times are UTC."""
     from gleaner.cli import events as record
 
     def say(row: record.Row) -> None:
@@ -104,7 +105,6 @@ def history(
 
 
 def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -> None:
-    from rich.console import Console
 
     from gleaner.cli import usage as figures
 
@@ -113,6 +113,6 @@ def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -
     elif as_csv:
         figures.write_csv(rows, sys.stdout)
     elif rows:
-        Console().print(table(rows))
+        screen().print(table(rows))
     else:
         print("nothing is recorded of that time")

@@ -19,6 +19,7 @@ from gleaner.cli.commands.common import (
     Json,
     group,
     load,
+    screen,
     wait_for,
 )
 
@@ -47,26 +48,26 @@ def status(
 
 
 async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
-    from rich.console import Console
     from rich.live import Live
 
     from gleaner.cli import status as view
 
     async with view.watched_fleet(settings) as fleet:
-        if as_json:
-            while True:
+        console = screen()
+        if watch and console.is_terminal and not as_json:
+            with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
+                while True:
+                    await asyncio.sleep(1)
+                    live.update(view.table(view.now_of(fleet)), refresh=True)
+        while True:
+            if as_json:
                 print(json.dumps(view.as_json(view.now_of(fleet)), indent=None if watch else 2))
-                if not watch:
-                    return
-                sys.stdout.flush()
-                await asyncio.sleep(1)
-        if not watch:
-            Console().print(view.table(view.now_of(fleet)))
-            return
-        with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
-            while True:
-                await asyncio.sleep(1)
-                live.update(view.table(view.now_of(fleet)), refresh=True)
+            else:
+                console.print(view.table(view.now_of(fleet)))
+            if not watch:
+                return
+            sys.stdout.flush()
+            await asyncio.sleep(1)
 
 
 @commands.command(
@@ -182,11 +183,10 @@ async def _now(settings: Settings) -> FleetView:
 
 
 def _print(shown: RenderableType) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     # Text to copy is left to the terminal to wrap; tables fit themselves to its width.
-    Console(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
+    screen(highlight=False).print(shown, soft_wrap=isinstance(shown, Text))
 
 
 def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -18,6 +18,7 @@ from gleaner.cli.commands.common import (
     Json,
     group,
     load,
+    screen,
     wait_for,
 )
 
@@ -59,7 +60,6 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -76,7 +76,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
             remedy = f"\n→ {finding.remedy}" if finding.remedy else ""
             word = Text(finding.verdict, style=colours[finding.verdict])
             table.add_row(word, finding.name, Text(f"{finding.text}{remedy}"))
-        Console().print(table)
+        screen().print(table)
     if any(finding.verdict == "fail" for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 

@@ -27,7 +27,8 @@ def _configuration_lines() -> Iterator[str]:
     yield GENERATED
     yield ""
     yield (
-        "One TOML file: `--config FILE`, else `$GLEANER_CONFIG`, else `./gleaner.toml`, "
+        "One TOML file: `--config FILE`, else `$GLEANER_CONFIG`, else `./gleaner.toml` "
+        "(which must be yours or root's), "
         "`~/.config/gleaner/gleaner.toml` or `/etc/gleaner/gleaner.toml`, whichever is there "
         "first. `GLEANER_<SECTION>__<KEY>` in the environment overrides a key "
         '(`GLEANER_NODE__GPU__SOURCE=simulated`; lists as JSON: `\'["a", "b"]\'`). All mistakes '
