@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from gleaner.bus.messages import ProcessReading
 from services.collector.interface import EndedProcess, Sweep
 from services.collector.nvml import NvmlSource
+from services.collector.replay import CaptureSource
 from tests.collector.conftest import swept
 from tests.nvml_stand_in import MIB, Account, StandIn
 
@@ -57,6 +59,24 @@ async def test_an_error_is_heard_once_and_none_of_before(source: NvmlSource, nvm
     assert [event.xid for event in first.events] == [31, None]
     assert [event.xid for event in second.events] == [79]
     assert all(gpu.events == () for gpu in (await source.sweep()).gpus)
+
+
+async def test_an_error_in_a_capture_happens_once_however_long_it_is_played(
+    tmp_path: Path,
+) -> None:
+    gpu = {
+        "gpu": "GPU-0", "index": 0, "values": {}, "problems": {}, "processes": [], "lost": None,
+        "events": [{"xid": 48, "at": 1.0}], "ended": [],
+    }  # fmt: skip
+    hardware = {"driver_version": "570.1", "gpus": [{"gpu": "GPU-0", "index": 0}], "missing": {}}
+    path = tmp_path / "xid.capture"
+    answers = (hardware, {"sweep": [gpu]})
+    path.write_text("".join(json.dumps({"seconds": 0, "answer": one}) + "\n" for one in answers))
+    played = CaptureSource(path, tmp_path)
+
+    heard = [event.xid for _ in range(3) for event in (await played.sweep()).gpus[0].events]
+
+    assert heard == [48]
 
 
 async def test_with_an_error_the_gpus_health_is_asked_anew(
