@@ -27,6 +27,7 @@ def a_gpu(number: int) -> dict[str, Value]:
     """Return an idle GPU in good health."""
     return {
         "uuid": f"GPU-{number}",
+        "index": number,
         "name": "NVIDIA Stand-in",
         "minor": number,
         "bus_id": f"00000000:{number + 1:02X}:00.0",
@@ -35,7 +36,9 @@ def a_gpu(number: int) -> dict[str, Value]:
         "memory_utilization": 0,
         "memory_total": 1000 * MIB,
         "memory_used": 4 * MIB,
+        "memory_reserved": 2 * MIB,
         "temperature": 31,
+        "field_82": 42,
         "power_milliwatts": 71_500,
         "sm_clock": 345,
         "memory_clock": 2619,
@@ -43,8 +46,42 @@ def a_gpu(number: int) -> dict[str, Value]:
         "energy_millijoules": 1_234_567,
         "throttle": 1,
         "fan": 0,
+        "graphics_clock": 345,
+        "video_clock": 765,
+        "encoder": 0,
+        "decoder": 3,
+        "pcie_generation": 1,
+        "pcie_generation_max": 5,
+        "pcie_width": 16,
+        "pcie_width_max": 16,
+        "pcie_sent": 2,
+        "pcie_received": 3,
         "ecc": 0,
+        "ecc_corrected": 1,
+        "ecc_aggregate": 2,
+        "ecc_aggregate_corrected": 3,
+        "remapped_rows": "1 0 0 0",
+        "retired_pages": 1,
+        "retired_pages_single": 2,
+        "retired_pages_pending": 0,
+        "field_230": 0,
+        "events": 11,
     }
+
+
+@dataclass(kw_only=True)
+class Account:
+    """What the driver's accounting has of one process on one device."""
+
+    device: int = 0
+    pid: int
+    is_running: bool = False
+    utilization: int = 50
+    memory_utilization: int = 20
+    max_memory: int = 300 * MIB
+    milliseconds: int = 1500
+    started_at: float
+    """Seconds since the epoch."""
 
 
 @dataclass(kw_only=True)
@@ -58,6 +95,11 @@ class StandIn:
     system: dict[str, Value] = field(default_factory=dict)
     processes: list[tuple[int, str, int, int]] = field(default_factory=list)
     """Device, `compute`, `graphics` or `mps`, pid, bytes (-1: not available)."""
+    shares: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    """Device, pid, and percent of SM, memory, encoder and decoder."""
+    xids: list[tuple[int, int]] = field(default_factory=list)
+    """Device and number, in the order they happen; 0 is a memory error without a number."""
+    accounts: list[Account] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         """Return what a process needs to load it."""
@@ -82,3 +124,13 @@ class StandIn:
                 yield f"{number} {key} {value}"
         for device, kind, pid, size in self.processes:
             yield f"{device} {kind} {pid} {size}"
+        for device, *share in self.shares:
+            yield f"{device} share {' '.join(map(str, share))}"
+        for device, xid in self.xids:
+            yield f"{device} xid {xid}"
+        for one in self.accounts:
+            yield (
+                f"{one.device} account {one.pid} {one.is_running:d} {one.utilization} "
+                f"{one.memory_utilization} {one.max_memory} {one.milliseconds} "
+                f"{int(one.started_at * 1e6)}"
+            )

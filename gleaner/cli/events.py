@@ -71,6 +71,10 @@ def _what(kind: str, data: Row) -> str:
             return f"run {data.get('run')} of {data.get('entry')}: {data.get('reason')}"
         case EventKind.PROBLEM:
             return f"problem: {data.get('text') or data.get('what')}"
+        case EventKind.SHORT_PROCESS:
+            who = data.get("user") or data.get("entry") or "somebody"
+            what = f"pid {data.get('pid')}, {data.get('command') or 'no longer known'}"
+            return f"GPU {data.get('index')}: {who} computed briefly ({what})"
         case EventKind.OVERFLOW:
             return f"{data.get('dropped')} events were dropped: nobody recorded them"
         case _:

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from gleaner.settings import (
+    AccountingSettings,
     BusSettings,
     DatabaseSettings,
     NodeSettings,
@@ -26,6 +27,7 @@ class Settings(ServiceSettings):
     workload: tuple[WorkloadSettings, ...] = ()
     scheduler: SchedulerSettings = SchedulerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    accounting: AccountingSettings = AccountingSettings()
     web: WebSettings = WebSettings()
 
     @model_validator(mode="after")

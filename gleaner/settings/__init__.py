@@ -6,6 +6,7 @@ it reads. All mistakes are reported together, each by its key; a program then en
 
 from gleaner.settings.load import ServiceSettings, SettingsError, find_file, load
 from gleaner.settings.sections import (
+    AccountingSettings,
     BusSettings,
     DatabaseSettings,
     GpuSettings,
@@ -20,6 +21,7 @@ from gleaner.settings.sections import (
 )
 
 __all__ = [
+    "AccountingSettings",
     "BusSettings",
     "DatabaseSettings",
     "GpuSettings",

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import socket
+import zoneinfo
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -157,6 +158,11 @@ class GpuSettings(Section):
         3,
         description="How long one sweep over the driver may take before it counts as hung. "
         "At most 3.5, because 5 s without a check make every run leave.",
+    )
+    accounting: bool = Field(
+        False,
+        description="Switch on the driver's own accounting (needs root; it stays on until the "
+        "driver is unloaded), so that processes which end between two samples are recorded too.",
     )
     command_lines: Literal["program", "full"] = Field(
         "program",
@@ -336,6 +342,11 @@ class DatabaseSettings(Section):
     hour_days: Annotated[float, Field(gt=0, le=36600)] = Field(
         731, description="How long sums of an hour are kept; those of a day, and sessions, stay."
     )
+    max_bytes: Annotated[int, Field(ge=10_000_000)] | None = Field(
+        None,
+        description="When the database is larger, the oldest samples and events go before their "
+        "time.",
+    )
     event_days: Annotated[float, Field(gt=0, le=36600)] = Field(
         731, description="How long events and runs are kept."
     )
@@ -347,6 +358,41 @@ class DatabaseSettings(Section):
         if url is not None and not (url.startswith(known) and url not in known):
             raise ValueError("expected sqlite:///path or postgresql://user@host/name")
         return url
+
+
+class AccountingSettings(Section):
+    """How use is counted and told."""
+
+    time_zone: str | None = Field(
+        None,
+        description="Where days, months and hours of the day begin, like `Europe/Berlin`. "
+        "Default: the zone of the machine that the recorder runs on.",
+    )
+    groups_file: Path | None = Field(
+        None,
+        description="Lines of `user: group`. Default: each user's primary group on the recorder's "
+        "machine.",
+    )
+    aliases: dict[str, str] = Field(
+        {}, description="User to the name that use is counted under, where somebody has several."
+    )
+    quota_gpu_hours: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="User, or `*` for everybody else, to GPU-hours a month; shown, not enforced.",
+    )
+    csv_directory: Path | None = Field(
+        None, description="Where a daily `YYYYMMDD_gpu_stats.csv` is written. Default: none is."
+    )
+    csv_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
+        5, description="Between two samples in that file."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, time_zone: str | None) -> str | None:
+        if time_zone is not None and time_zone not in zoneinfo.available_timezones():
+            raise ValueError("expected the name of a time zone, like Europe/Berlin")
+        return time_zone
 
 
 class WebSettings(Section):
@@ -364,6 +410,9 @@ class WebSettings(Section):
         "Without it the controls work on loopback only.",
     )
     display_names: dict[str, str] = Field({}, description="Node id to the name shown for it.")
+    model_names: dict[str, str] = Field(
+        {}, description="Model as the driver says it to the shorter name shown for it."
+    )
 
     @field_validator("listen")
     @classmethod
@@ -396,6 +445,7 @@ class AllSettings(BaseModel):
     workload: tuple[WorkloadSettings, ...] = ()
     scheduler: SchedulerSettings = SchedulerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    accounting: AccountingSettings = AccountingSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 

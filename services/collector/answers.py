@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gleaner.bus.messages import GpuInventory, GpuReading
-from services.collector.interface import DriverProcess, GpuSweep, Hardware, Sweep
+from gleaner.bus.messages import GpuInventory, GpuReading, ProcessReading
+from services.collector.interface import (
+    DriverEvent,
+    DriverProcess,
+    EndedProcess,
+    GpuSweep,
+    Hardware,
+    Sweep,
+)
 
 Answer = dict[str, Any]
 
@@ -106,7 +114,46 @@ def _gpu(one: Answer, strangers: list[Answer] | None) -> GpuSweep:
     return GpuSweep(
         gpu=one["gpu"],
         processes=processes,
-        reading=GpuReading(gpu=one["gpu"], index=one["index"], problems=problems, **values),
+        reading=GpuReading(
+            gpu=one["gpu"],
+            index=one["index"],
+            problems=problems,
+            ages_seconds=one.get("ages", {}),
+            processes=None if listed is None else tuple(map(_process, listed)),
+            **values,
+        ),
         lost=one["lost"],
         driver_asked=asked,
+        # A capture of an earlier version has neither of these.
+        events=tuple(
+            DriverEvent(xid=event["xid"], at=_instant(event["at"]))
+            for event in one.get("events", ())
+        ),
+        ended=tuple(
+            EndedProcess(
+                pid=process["pid"],
+                started_at=_instant(process["started_at"]),
+                active_seconds=process["active_seconds"],
+                memory_used_bytes=process["memory"],
+                utilization_percent=process["utilization"],
+                memory_utilization_percent=process["memory_utilization"],
+            )
+            for process in one.get("ended", ())
+        ),
     )
+
+
+def _process(process: Answer) -> ProcessReading:
+    sm, memory, encoder, decoder = process.get("share") or (None,) * 4
+    return ProcessReading(
+        pid=process["pid"],
+        memory_used_bytes=process["memory"],
+        utilization_percent=sm,
+        memory_utilization_percent=memory,
+        encoder_percent=encoder,
+        decoder_percent=decoder,
+    )
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

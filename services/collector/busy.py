@@ -57,6 +57,8 @@ class Evidence:
     holders: tuple[Holder, ...] = ()
     sees_others: bool = True
     """Whether other users' open files are visible to us."""
+    broken: tuple[str, ...] = ()
+    """Why it does no work until somebody has looked after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def judge(evidence: Evidence, past: Past, policy: Policy, now: float) -> tuple[V
     """Return what a GPU is and what to remember; `now` is in monotonic seconds."""
     holders, sweep = evidence.holders, evidence.sweep
     if sweep is not None and sweep.lost:
-        return _say(GpuCondition.LOST, (sweep.lost,), (), past)
+        return _say(GpuCondition.LOST, (sweep.lost, *evidence.broken), (), past)
     doubt = _doubt(evidence)
     if doubt or sweep is None:
         return _say(
@@ -143,11 +145,14 @@ def judge(evidence: Evidence, past: Past, policy: Policy, now: float) -> tuple[V
     if strangers:
         if past.quiet_since is not None and now - past.quiet_since >= policy.held_after_seconds:
             reasons = tuple(f"{_who(one)} holds it and does nothing" for one in strangers)
-            return _say(GpuCondition.HELD, reasons, holders, past)
-        return _say(GpuCondition.BUSY, tuple(map(describe, strangers)), holders, past)
+            return _say(GpuCondition.HELD, (*reasons, *evidence.broken), holders, past)
+        reasons = tuple(map(describe, strangers))
+        return _say(GpuCondition.BUSY, (*reasons, *evidence.broken), holders, past)
     loads, doubts = _loads(sweep, holders, policy)
     if loads:
-        return _say(GpuCondition.BUSY, loads, holders, past)
+        return _say(GpuCondition.BUSY, (*loads, *evidence.broken), holders, past)
+    if evidence.broken:
+        return _say(GpuCondition.LOST, evidence.broken, holders, past)
     ours = _unique(f"run {one.run}" for one in holders if one.run and one.ignored is None)
     if ours:
         return _say(GpuCondition.OURS, ours, holders, past)

@@ -28,7 +28,8 @@ from gleaner.settings import NodeSettings
 from services.collector import busy
 from services.collector.busy import Evidence, Past, Verdict
 from services.collector.clock import Clocks, read_clocks
-from services.collector.holding import container_of
+from services.collector.containers import ContainerNames, shortened
+from services.collector.driver_news import DriverNews
 from services.collector.interface import (
     DriverProcess,
     GpuSweep,
@@ -100,6 +101,8 @@ class GpuWatch:
         self._on_devices = on_devices
         self._own_pids = own_pids
         self._reports = Reports(bus, settings, source, notices, people, limitations)
+        self._news = DriverNews(bus)
+        self._containers = ContainerNames()
         self._gpus: dict[str, Watched] = {}
         self._devices: dict[str, Path] = {}
         self._marks: dict[Path, tuple[int, int, int] | None] = {}
@@ -123,7 +126,7 @@ class GpuWatch:
         """Ask the driver and the process table, say what changed, then beat."""
         started = time.monotonic()
         await self._look_at_hardware()
-        sweep = await self._source.sweep()
+        sweep = self._news.take_in(await self._source.sweep(), started)
         await self._scan()
         swept = {one.gpu: one for one in sweep.gpus}
         holders = self._processes.holders()
@@ -134,9 +137,9 @@ class GpuWatch:
             self._say(watched, verdict)
             readings.append((watched, found))
         self._reports.problem(sweep.problem)
-        await self._reports.readings(
-            [(watched.inventory, watched.state, found) for watched, found in readings]
-        )
+        seen = [(watched.inventory, watched.state, found) for watched, found in readings]
+        if await self._reports.readings(seen):
+            self._news.sampled(state for _, state, _ in seen)
         self._beat(time.monotonic() - started)
 
     async def wait(self, started: float) -> None:
@@ -247,6 +250,7 @@ class GpuWatch:
             problem=sweep.problem,
             holders=tuple(holder for holder in found if holder is not None),
             sees_others=self._processes.sees_others,
+            broken=self._news.broken(gpu),
         )
 
     def _holder(
@@ -274,7 +278,7 @@ class GpuWatch:
             why_not = "our run has opened it, but works elsewhere"
         elif run is None and why_not is None and self._policy.kinds.isdisjoint(kinds):
             why_not = f"{', '.join(kinds)} is not in busy_when"
-        return Holder(
+        holder = Holder(
             pid=pid,
             started_at=process.started_at,
             user_id=process.user_id,
@@ -284,9 +288,12 @@ class GpuWatch:
             memory_used_bytes=memory,
             run=run.run if run else None,
             entry=run.entry if run else None,
-            container=container_of(process.cgroup),
+            container=shortened(process.container),
+            container_name=self._containers.of(process.container, process.parent_pid),
             ignored=why_not,
         )
+        self._news.saw(holder)
+        return holder
 
     def _say(self, watched: Watched, verdict: Verdict, notice: Notice | None = None) -> None:
         before = watched.state
@@ -341,8 +348,9 @@ class GpuWatch:
             user=process.user,
             command=process.command,
             kinds=("device_open",),
-            container=container_of(process.cgroup),
+            container=shortened(process.container),
         )
+        self._news.saw(holder)
         known = watched.state.holders if watched.state else ()
         others = (one for one in known if one.pid != process.pid)
         verdict = Verdict(

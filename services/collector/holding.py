@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from gleaner.bus.messages import GpuCondition, GpuState, Holder, SampleUser
-
-_CONTAINER = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-"""Docker, containerd, CRI-O and Podman all name a container's cgroup by its full id."""
-_SHORT = 12
-
-
-def container_of(cgroup: str | None) -> str | None:
-    """Return the id of the innermost container a cgroup belongs to, as `docker ps` prints it."""
-    found = _CONTAINER.findall(cgroup or "")
-    return found[-1][:_SHORT] if found else None
 
 
 def users_of(state: GpuState | None) -> tuple[SampleUser, ...] | None:
@@ -24,7 +12,7 @@ def users_of(state: GpuState | None) -> tuple[SampleUser, ...] | None:
     by_user: dict[tuple[str | None, ...], list[Holder]] = {}
     for one in state.holders:
         if one.ignored is None:
-            key = (_name(one), one.run, one.entry, one.container)
+            key = (name_of(one), one.run, one.entry, one.container)
             by_user.setdefault(key, []).append(one)
     return tuple(
         SampleUser(
@@ -39,7 +27,8 @@ def users_of(state: GpuState | None) -> tuple[SampleUser, ...] | None:
     )
 
 
-def _name(holder: Holder) -> str | None:
+def name_of(holder: Holder) -> str | None:
+    """Return the user's name, or `uid 1000` where the id has none."""
     if holder.user is None and holder.user_id is not None:
         return f"uid {holder.user_id}"
     return holder.user

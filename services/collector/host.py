@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 
@@ -12,6 +13,9 @@ from gleaner.bus.messages import Disk, HostReading
 DISKS_SECONDS = 60.0
 """Disks fill slowly, and a sick one is slow to ask."""
 
+Totals = tuple[float, int, int]
+"""When (monotonic seconds), and all bytes received and sent until then."""
+
 
 class Host:
     """Reads the host; the CPU's share is that since the reading before."""
@@ -19,6 +23,7 @@ class Host:
     def __init__(self) -> None:
         self._disks: tuple[Disk, ...] = ()
         self._disks_due = 0.0
+        self._network: Totals | None = None
         psutil.cpu_percent()
 
     def read(self) -> HostReading:
@@ -27,15 +32,49 @@ class Host:
         if now >= self._disks_due:
             self._disks, self._disks_due = _local_disks(), now + DISKS_SECONDS
         memory = psutil.virtual_memory()
+        load = os.getloadavg()
+        before, self._network = self._network, _network_totals(now)
+        received, sent = rates(before, self._network)
         return HostReading(
             cpu_percent=psutil.cpu_percent(),
             cpu_count=os.cpu_count(),
-            load_1_minute=os.getloadavg()[0],
+            load_1_minute=load[0],
+            load_5_minutes=load[1],
+            load_15_minutes=load[2],
             memory_total_bytes=memory.total,
             memory_used_bytes=memory.total - memory.available,
+            network_received_bytes_per_second=received,
+            network_sent_bytes_per_second=sent,
             uptime_seconds=time.clock_gettime(time.CLOCK_BOOTTIME),
             disks=self._disks,
         )
+
+
+def rates(before: Totals | None, now: Totals | None) -> tuple[float | None, float | None]:
+    """Return bytes received and sent a second between two readings; None where it is not known."""
+    if before is None or now is None:
+        return None, None
+    seconds, received, sent = (after - earlier for earlier, after in zip(before, now, strict=True))
+    # An interface that was taken away takes its count with it.
+    if seconds <= 0 or received < 0 or sent < 0:
+        return None, None
+    return received / seconds, sent / seconds
+
+
+def devices(directory: Path = Path("/sys/class/net")) -> frozenset[str]:
+    """Return the interfaces that are devices.
+
+    Loopback, bridges, bonds and tunnels are none; what they carry is counted below them.
+    """
+    return frozenset(one.name for one in directory.glob("*") if (one / "device").exists())
+
+
+def _network_totals(now: float) -> Totals | None:
+    real = devices()
+    counters = [one for name, one in psutil.net_io_counters(pernic=True).items() if name in real]
+    if not counters:
+        return None
+    return now, sum(one.bytes_recv for one in counters), sum(one.bytes_sent for one in counters)
 
 
 def _local_disks() -> tuple[Disk, ...]:

@@ -30,6 +30,28 @@ class DriverProcess:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriverEvent:
+    """Something that the driver reported of a GPU without being asked."""
+
+    xid: int | None
+    """NVIDIA's number of the error; None for a memory error that could not be corrected."""
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedProcess:
+    """What the driver's accounting has of a process that has ended."""
+
+    pid: int
+    started_at: datetime
+    """When it began to use the GPU."""
+    active_seconds: float
+    memory_used_bytes: int | None
+    utilization_percent: float | None
+    memory_utilization_percent: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GpuSweep:
     """What the driver said about one GPU in one sweep."""
 
@@ -41,6 +63,10 @@ class GpuSweep:
     """The driver's words if it says that the GPU is gone."""
     driver_asked: bool = True
     """False without NVML: then only who holds the device is known."""
+    events: tuple[DriverEvent, ...] = ()
+    """What was reported since the sweep before."""
+    ended: tuple[EndedProcess, ...] = ()
+    """Who has ended since the driver's accounting was asked last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +76,8 @@ class Sweep:
     gpus: tuple[GpuSweep, ...]
     problem: str | None = None
     """Why the driver cannot be asked at all (`"no answer within 3 s"`), or None."""
+    session: int = 0
+    """Another one when the driver was opened anew: only in between can a GPU have been reset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +124,8 @@ class Process:
     """Path in cgroup v2, as in the last line of /proc/PID/cgroup."""
     token: str | None
     """`GLEANER_RUN_TOKEN` of its environment; None if there is none or it cannot be read."""
+    container: str | None = None
+    """The whole id of the innermost container it is in, or the name of a machine."""
 
 
 class Processes(Protocol):

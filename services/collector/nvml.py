@@ -53,10 +53,13 @@ class NvmlSource:
         deadline_seconds: float,
         device_directory: Path,
         on_answer: Callable[[Answer], None] | None = None,
+        *,
+        accounting: bool = False,
     ) -> None:
         self._deadline = deadline_seconds
         self._device_directory = device_directory
         self._on_answer = on_answer
+        self._arguments = ("accounting",) if accounting else ()
         self._host = Host()
         self._child: Process | None = None
         self._pidfd = -1
@@ -72,6 +75,7 @@ class NvmlSource:
             gpus=(), driver_version=None, problem=None, limitations=(), devices={}
         )
         self._missing: tuple[str, ...] = ()
+        self._session = 0
         self._look_at = 0.0
         self.not_installed = False
         """Whether the last child found no library, or no driver loaded."""
@@ -93,7 +97,8 @@ class NvmlSource:
             answer = await self._ask("sweep", max(until - time.monotonic(), self._deadline / 2))
             if answer is not None:
                 found = answers.sweep(answer, self._hardware.gpus)
-                return replace(found, gpus=(*found.gpus, *self._lost()))
+                gpus = (*found.gpus, *self._lost())
+                return replace(found, gpus=gpus, session=self._session)
         return Sweep(gpus=(), problem=self._problem)
 
     async def host(self) -> HostReading:
@@ -144,7 +149,7 @@ class NvmlSource:
         self._started_at = time.monotonic()
         # -I and -S: nothing of the environment or of site-packages is imported on the way.
         self._child = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(CHILD), directory, str(os.getpid()),
+            sys.executable, "-I", "-S", str(CHILD), directory, str(os.getpid()), *self._arguments,
             stdin=PIPE, stdout=PIPE, limit=LINE_BYTES,
         )  # fmt: skip
         self._pidfd = _pidfd_of(self._child)
@@ -163,6 +168,7 @@ class NvmlSource:
         if answer is None:
             return False
         self._take_in(answer)
+        self._session += 1
         self._say(None)
         return True
 

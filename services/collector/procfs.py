@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from services.collector.containers import container_of
 from services.collector.interface import Process
+from services.collector.printable import printable
 from services.collector.users import UserNames
 
 CAP_SYS_PTRACE = 1 << 19
@@ -217,7 +219,7 @@ class ProcfsProcesses:
         A user's name that takes long is there the next time.
         """
         status = _read(f"/proc/{pid}/status")
-        cgroup = _cgroup(_read(f"/proc/{pid}/cgroup"))
+        cgroups = _read(f"/proc/{pid}/cgroup")
         words = _words(pid)
         user_id = int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
         program = _program(pid, name, words)
@@ -228,12 +230,13 @@ class ProcfsProcesses:
             parent_pid=parent,
             user_id=user_id,
             user=self._users.of(user_id),
-            program=_printable(program),
-            command=_printable(
+            program=printable(program),
+            command=printable(
                 " ".join(words) if self._full and words else _short_command(program, words)
             ),
-            cgroup=cgroup,
+            cgroup=_cgroup(cgroups),
             token=_token(pid),
+            container=container_of(cgroups),
         )
         return process, words != [""] and self._users.knows(user_id)
 
@@ -312,11 +315,6 @@ def _short_command(program: str, words: list[str]) -> str:
         if word == "-c":
             break
     return first
-
-
-def _printable(text: str) -> str:
-    """Return a text that anybody may have chosen, without what would steer a terminal or a log."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _cgroup(text: str) -> str | None:

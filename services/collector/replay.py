@@ -48,9 +48,15 @@ class CaptureSource:
         hardware = await self.hardware()
         if hardware.problem is not None:
             return Sweep(gpus=(), problem=hardware.problem)
-        if self._next < len(self._answers):
+        is_over = self._next >= len(self._answers)
+        if not is_over:
             self._next += 1
-        return answers.sweep(self._answers[self._next - 1], hardware.gpus)
+        found = replace(answers.sweep(self._answers[self._next - 1], hardware.gpus), session=1)
+        if is_over:
+            # The readings stay, but what happened does not happen again.
+            gpus = tuple(replace(gpu, events=(), ended=()) for gpu in found.gpus)
+            found = replace(found, gpus=gpus)
+        return found
 
     async def host(self) -> HostReading:
         """See `Source`; the host was not recorded."""

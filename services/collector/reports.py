@@ -125,8 +125,8 @@ class Reports:
         """Publish telemetry with the next check: readings of before would be taken for current."""
         self._telemetry_at = min(self._telemetry_at, time.monotonic())
 
-    async def readings(self, seen: list[Seen]) -> None:
-        """Publish telemetry and keep samples when they are due."""
+    async def readings(self, seen: list[Seen]) -> bool:
+        """Publish telemetry and keep samples when they are due; return whether samples were."""
         now = time.monotonic()
         if now >= self._telemetry_at:
             self._telemetry_at = _next(
@@ -141,13 +141,15 @@ class Reports:
                     at=datetime.now(UTC),
                 )
             )
-        if now >= self._sample_at:
+        is_sample = now >= self._sample_at
+        if is_sample:
             seconds = self._settings.gpu.sample_seconds
             self._sample_at = _next(self._sample_at, now, seconds)
             self._samples += [self._sample(*one, seconds) for one in seen]
         if now >= self._minute_at:
             self._minute_at = _next(self._minute_at, now, MINUTE_SECONDS)
             self._record_samples()
+        return is_sample
 
     def close(self) -> None:
         """Keep the samples of the unfinished minute."""

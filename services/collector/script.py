@@ -66,10 +66,12 @@ class Work(Entry):
 
 
 class Fault(Entry):
-    """A GPU that is lost, or whose memory nobody owns up to."""
+    """A GPU that is lost, reports an error, or whose memory nobody owns up to."""
 
     gpu: Annotated[int, Field(ge=0)]
     lost: str | None = None
+    xid: Annotated[int, Field(ge=1, lt=2**32)] | None = None
+    """Reported when it begins."""
     unattributed_memory_percent: Annotated[float, Field(ge=0, le=100)] = 0
 
 

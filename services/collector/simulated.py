@@ -146,6 +146,10 @@ class Simulation:
         """Have the driver say that a GPU is gone; with None, that it is there again."""
         self._world.gpus[gpu].lost = why
 
+    def report(self, gpu: int, xid: int) -> None:
+        """Have the driver report an error of a GPU, by NVIDIA's number."""
+        self._world.gpus[gpu].xids.append(xid)
+
     def leave_memory(self, gpu: int, used_bytes: int) -> None:
         """Have memory of a GPU in use by nobody who can be named."""
         self._world.gpus[gpu].unattributed_memory_bytes = used_bytes
@@ -260,6 +264,8 @@ class Simulation:
     def _fail(self, fault: Fault, *, begins: bool) -> None:
         if fault.lost is not None:
             self.lose(fault.gpu, fault.lost if begins else None)
+        if fault.xid is not None and begins:
+            self.report(fault.gpu, fault.xid)
         used = int(MEMORY_BYTES * fault.unattributed_memory_percent / 100)
         self.leave_memory(fault.gpu, used if begins else 0)
 

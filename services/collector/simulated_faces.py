@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gleaner.bus.messages import Disk, GpuReading, HostReading
+from gleaner.bus.messages import Disk, GpuReading, HostReading, ProcessReading
 from services.collector.interface import (
+    DriverEvent,
     DriverProcess,
     GpuSweep,
     Hardware,
@@ -58,7 +59,7 @@ class SimulatedSource:
         """See `Source.sweep`."""
         if self._world.driver_problem is not None:
             return Sweep(gpus=(), problem=self._world.driver_problem)
-        return Sweep(gpus=tuple(map(self._gpu, self._world.gpus)))
+        return Sweep(gpus=tuple(map(self._gpu, self._world.gpus)), session=1)
 
     async def host(self) -> HostReading:
         """See `Source.host`."""
@@ -67,8 +68,12 @@ class SimulatedSource:
             cpu_percent=min(100.0, 3.0 + 6.0 * working),
             cpu_count=64,
             load_1_minute=0.5 + 4.0 * working,
+            load_5_minutes=0.5 + 4.0 * working,
+            load_15_minutes=0.5 + 4.0 * working,
             memory_total_bytes=512 * 2**30,
             memory_used_bytes=(20 + 30 * min(working, 16)) * 2**30,
+            network_received_bytes_per_second=2e4 + 2e6 * working,
+            network_sent_bytes_per_second=1e4 + 1e5 * working,
             uptime_seconds=86_400.0,
             disks=(Disk(mount="/", total_bytes=2 * 10**12, used_bytes=6 * 10**11),),
         )
@@ -83,6 +88,7 @@ class SimulatedSource:
             lost = GpuReading(gpu=name, index=index, problems={"all": gpu.lost})
             return GpuSweep(gpu=name, processes=None, reading=lost, lost=gpu.lost)
         here = self._world.on(index)
+        xids, gpu.xids = gpu.xids, []
         return GpuSweep(
             gpu=name,
             processes=tuple(
@@ -93,6 +99,7 @@ class SimulatedSource:
                 if one.kinds
             ),
             reading=self._reading(gpu, here),
+            events=tuple(DriverEvent(xid=xid, at=self._world.clock()) for xid in xids),
         )
 
     def _reading(self, gpu: SimulatedGpu, here: tuple[SimulatedProcess, ...]) -> GpuReading:
@@ -116,8 +123,29 @@ class SimulatedSource:
             memory_clock_mhz=2619.0,
             performance_state=0 if load else 8,
             energy_joules=gpu.energy_joules,
+            encoder_percent=0,
+            decoder_percent=0,
             throttle_reasons=(),
+            pcie_generation=5 if load else 1,
+            pcie_generation_max=5,
+            pcie_width=16,
+            pcie_width_max=16,
+            ecc_corrected_errors=0,
             ecc_uncorrected_errors=0,
+            remapped_rows_correctable=0,
+            remapped_rows_uncorrectable=0,
+            remapping_pending=False,
+            remapping_failed=False,
+            recovery_action="none",
+            processes=tuple(
+                ProcessReading(
+                    pid=one.process.pid,
+                    memory_used_bytes=one.memory_used_bytes,
+                    utilization_percent=one.utilization_percent,
+                )
+                for one in here
+                if one.kinds
+            ),
         )
 
 

@@ -24,6 +24,8 @@ class SimulatedGpu:
     device: Path
     lost: str | None = None
     unattributed_memory_bytes: int = 0
+    xids: list[int] = field(default_factory=list)
+    """Errors that the driver has not told yet."""
     energy_joules: float = 0.0
     asked_at: datetime | None = None
 

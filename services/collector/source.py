@@ -24,7 +24,7 @@ async def open_source(settings: GpuSettings) -> Source:
     """Return the source that the settings name; `auto` tries NVML first and says why not."""
     if settings.source == "device-files":
         return DeviceFilesSource(settings.device_directory, "node.gpu.source is device-files")
-    source = NvmlSource(settings.deadline_seconds, settings.device_directory)
+    source = _nvml(settings)
     if settings.source == "nvml":
         return source
     until = time.monotonic() + OPENING_SECONDS
@@ -37,6 +37,12 @@ async def open_source(settings: GpuSettings) -> Source:
         return source
     await source.close()
     return UntilNvml(settings, why)
+
+
+def _nvml(settings: GpuSettings) -> NvmlSource:
+    return NvmlSource(
+        settings.deadline_seconds, settings.device_directory, accounting=settings.accounting
+    )
 
 
 def why_not(source: NvmlSource, hardware: Hardware) -> str | None:
@@ -98,9 +104,7 @@ class UntilNvml:
             if signs is None or (signs == self._signs and time.monotonic() < self._again_at):
                 return
             self._signs, self._again_at = signs, time.monotonic() + AGAIN_SECONDS
-            self._tried = NvmlSource(
-                self._settings.deadline_seconds, self._settings.device_directory
-            )
+            self._tried = _nvml(self._settings)
         source = self._tried
         hardware = await source.hardware()
         if hardware.problem is None and hardware.gpus:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gleaner.settings import BusSettings, DatabaseSettings, NodeSettings, ServiceSettings
+from gleaner.settings import (
+    AccountingSettings,
+    BusSettings,
+    DatabaseSettings,
+    NodeSettings,
+    ServiceSettings,
+)
 
 
 class RecorderSettings(ServiceSettings):
@@ -13,6 +19,7 @@ class RecorderSettings(ServiceSettings):
     bus: BusSettings = BusSettings()
     node: NodeSettings = Field(default_factory=NodeSettings)
     database: DatabaseSettings = DatabaseSettings()
+    accounting: AccountingSettings = AccountingSettings()
 
     @property
     def database_url(self) -> str:

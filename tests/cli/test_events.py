@@ -33,6 +33,16 @@ from gleaner.cli.events import describe
             {"what": "nvml", "text": "no answer within 3 s"},
             "problem: no answer within 3 s",
         ),
+        (
+            "short_process",
+            {"index": 1, "pid": 7, "user": "user1", "command": "python", "entry": None},
+            "GPU 1: user1 computed briefly (pid 7, python)",
+        ),
+        (
+            "short_process",
+            {"index": 1, "pid": 7, "user": None, "command": None, "entry": None},
+            "GPU 1: somebody computed briefly (pid 7, no longer known)",
+        ),
         ("overflow", {"dropped": 3}, "3 events were dropped: nobody recorded them"),
         ("node_started", {"version": "0.1.0", "source": "nvml"}, "version 0.1.0, source nvml"),
         ("of_tomorrow", {"a": 1}, "of_tomorrow a=1"),

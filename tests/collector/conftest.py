@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.collector.interface import Sweep
+from services.collector.nvml import OPENING, NvmlSource
 from tests.nvml_stand_in import StandIn
 
 
@@ -27,3 +29,18 @@ def nvml(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in stand_in.environment().items():
         monkeypatch.setenv(name, value)
     return stand_in
+
+
+@pytest.fixture
+async def source(nvml: StandIn) -> AsyncIterator[NvmlSource]:
+    """The real adapter over that driver."""
+    source = NvmlSource(0.5, Path("/dev"))
+    yield source
+    await source.close()
+
+
+async def swept(source: NvmlSource) -> Sweep:
+    """Return the first sweep after the driver was opened."""
+    while (sweep := await source.sweep()).problem == OPENING:
+        pass
+    return sweep

@@ -1,4 +1,4 @@
-/* A stand-in for libnvidia-ml.so.1: says what a text file says, which is read anew at each call.
+/* A stand-in for libnvidia-ml.so.1: says what a text file says, as it is at the moment of the call.
  *
  * Each line is `<device> <key> <value>`. Devices are numbered; 100 * (N + 1) + M is MIG device M of
  * GPU N; `-` stands for the system. The key may be the name of a function: then the value is
@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct { unsigned gpu, memory; } utilization_t;
@@ -17,24 +19,61 @@ typedef struct { unsigned version; unsigned long long total, reserved, free, use
 typedef struct { unsigned pid; unsigned long long memory; unsigned gi, ci; } process_t;
 typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 
-enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+typedef struct {
+    unsigned field, scope; long long at, latency; unsigned type, code;
+    union { unsigned small; unsigned long long large; } value;
+} field_t;
+typedef struct { void *device; unsigned long long type, data; unsigned gi, ci; } event_t;
+typedef struct { unsigned pid; unsigned long long at; unsigned sm, memory, encoder, decoder; } share_t;
+typedef struct {
+    unsigned utilization, memory_utilization;
+    unsigned long long max_memory, milliseconds, started_at;
+    unsigned is_running, reserved[5];
+} account_t;
+
+enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, TIMEOUT = 10 };
+enum { DOUBLE_BIT_ECC = 2, XID = 8, ACCOUNTS = 4000 };
 #define SYSTEM (-1)
+
+typedef struct { int device; char key[64], value[256]; } line_t;
+static line_t *lines;
+static int line_count;
+
+/* Read the file if it is another one than the last time; it is replaced, never written into. */
+static void read_anew(void) {
+    static struct stat known;
+    struct stat now;
+    char text[512], who[16];
+    const char *path = getenv("NVML_STAND_IN");
+    if (stat(path, &now)) return;
+    if (now.st_ino == known.st_ino && now.st_mtim.tv_sec == known.st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == known.st_mtim.tv_nsec && now.st_size == known.st_size) return;
+    FILE *file = fopen(path, "r");
+    if (!file) return;
+    known = now;
+    line_count = 0;
+    while (fgets(text, sizeof text, file)) {
+        int offset = 0;
+        lines = realloc(lines, (size_t)(line_count + 1) * sizeof *lines);
+        line_t *line = &lines[line_count];
+        if (sscanf(text, "%15s %63s %n", who, line->key, &offset) < 2) continue;
+        text[strcspn(text, "\n")] = 0;
+        line->device = strcmp(who, "-") ? atoi(who) : SYSTEM;
+        snprintf(line->value, sizeof line->value, "%s", text + offset);
+        line_count++;
+    }
+    fclose(file);
+}
 
 /* Copy the nth value of a device's key; return whether there is one. */
 static int look(int device, const char *key, int nth, char *value, size_t size) {
-    FILE *file = fopen(getenv("NVML_STAND_IN"), "r");
-    char line[512], name[64], who[16];
-    int found = 0;
-    while (file && !found && fgets(line, sizeof line, file)) {
-        int offset = 0;
-        if (sscanf(line, "%15s %63s %n", who, name, &offset) < 2 || strcmp(name, key)) continue;
-        if ((strcmp(who, "-") ? atoi(who) : SYSTEM) != device || nth-- > 0) continue;
-        line[strcspn(line, "\n")] = 0;
-        snprintf(value, size, "%s", line + offset);
-        found = 1;
+    read_anew();
+    for (int n = 0; n < line_count; n++) {
+        if (lines[n].device != device || strcmp(lines[n].key, key) || nth-- > 0) continue;
+        snprintf(value, size, "%s", lines[n].value);
+        return 1;
     }
-    if (file) fclose(file);
-    return found;
+    return 0;
 }
 
 static int number_of(void *handle) { return (int)(intptr_t)handle - 1; }
@@ -121,13 +160,177 @@ SMALL_OF(nvmlDeviceGetTemperature, "temperature")
 NUMBER(nvmlDeviceGetTotalEnergyConsumption, "energy_millijoules")
 NUMBER(nvmlDeviceGetCurrentClocksThrottleReasons, "throttle")
 
-int nvmlDeviceGetClockInfo(void *h, unsigned kind, unsigned *out) {
-    return small(number_of(h), __func__, kind == 1 ? "sm_clock" : "memory_clock", out);
+SMALL(nvmlDeviceGetIndex, "index")
+SMALL(nvmlDeviceGetPowerManagementLimit, "power_limit_milliwatts")
+SMALL(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_generation")
+SMALL(nvmlDeviceGetMaxPcieLinkGeneration, "pcie_generation_max")
+SMALL(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width")
+SMALL(nvmlDeviceGetMaxPcieLinkWidth, "pcie_width_max")
+SMALL(nvmlDeviceGetRetiredPagesPendingStatus, "retired_pages_pending")
+NUMBER(nvmlDeviceGetSupportedEventTypes, "events")
+
+int nvmlDeviceGetEncoderUtilization(void *h, unsigned *out, unsigned *period) {
+    *period = 167000;
+    return small(number_of(h), __func__, "encoder", out);
 }
 
-int nvmlDeviceGetTotalEccErrors(void *h, unsigned kind, unsigned since, unsigned long long *out) {
-    (void)kind, (void)since;
-    return number(number_of(h), __func__, "ecc", out);
+int nvmlDeviceGetDecoderUtilization(void *h, unsigned *out, unsigned *period) {
+    *period = 167000;
+    return small(number_of(h), __func__, "decoder", out);
+}
+
+int nvmlDeviceGetPcieThroughput(void *h, unsigned direction, unsigned *out) {
+    /* The real one counts for so long. */
+    usleep(20000);
+    return small(number_of(h), __func__, direction ? "pcie_received" : "pcie_sent", out);
+}
+
+int nvmlDeviceGetClockInfo(void *h, unsigned kind, unsigned *out) {
+    static const char *const keys[] = {
+        "graphics_clock", "sm_clock", "memory_clock", "video_clock",
+    };
+    return small(number_of(h), __func__, keys[kind & 3], out);
+}
+
+int nvmlDeviceGetTotalEccErrors(void *h, unsigned kind, unsigned counter, unsigned long long *out) {
+    static const char *const keys[] = {
+        "ecc_corrected", "ecc_aggregate_corrected", "ecc", "ecc_aggregate",
+    };
+    return number(number_of(h), __func__, keys[2 * (kind & 1) + (counter & 1)], out);
+}
+
+int nvmlDeviceGetRemappedRows(
+    void *h, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed
+) {
+    char value[64];
+    int code = text(number_of(h), __func__, "remapped_rows", value, sizeof value);
+    if (!code) sscanf(value, "%u %u %u %u", corrected, uncorrected, pending, failed);
+    return code;
+}
+
+int nvmlDeviceGetRetiredPages(
+    void *h, unsigned cause, unsigned *count, unsigned long long *addresses
+) {
+    unsigned found = 0;
+    int code = small(number_of(h), __func__, cause ? "retired_pages" : "retired_pages_single", &found);
+    if (code) return code;
+    code = found > *count ? INSUFFICIENT_SIZE : 0;
+    for (unsigned n = 0; !code && n < found; n++) addresses[n] = n;
+    *count = found;
+    return code;
+}
+
+int nvmlDeviceGetFieldValues(void *h, int count, field_t *values) {
+    for (int n = 0; n < count; n++) {
+        char key[32];
+        snprintf(key, sizeof key, "field_%u", values[n].field);
+        values[n].code = (unsigned)small(number_of(h), __func__, key, &values[n].value.small);
+    }
+    return 0;
+}
+
+/* What is reported before somebody listens is not heard, as with the real one. */
+typedef struct { int device, heard; } event_set_t;
+
+int nvmlEventSetCreate(event_set_t **out) {
+    *out = calloc(1, sizeof **out);
+    return trouble(SYSTEM, __func__);
+}
+
+int nvmlDeviceRegisterEvents(void *h, unsigned long long types, event_set_t *set) {
+    char value[64];
+    (void)types;
+    set->device = number_of(h);
+    while (look(set->device, "xid", set->heard, value, sizeof value)) set->heard++;
+    return trouble(set->device, __func__);
+}
+
+int nvmlEventSetWait_v2(event_set_t *set, event_t *out, unsigned milliseconds) {
+    char value[64];
+    int code = trouble(set->device, __func__);
+    if (code) return code;
+    memset(out, 0, sizeof *out);
+    if (!look(set->device, "xid", set->heard, value, sizeof value)) {
+        usleep(1000 * milliseconds);
+        return TIMEOUT;
+    }
+    set->heard++;
+    out->device = (void *)(intptr_t)(set->device + 1);
+    out->data = strtoull(value, NULL, 10);
+    /* XID 0 stands for an event that is none. */
+    out->type = out->data ? XID : DOUBLE_BIT_ECC;
+    out->gi = out->ci = 0xFFFFFFFF;
+    return 0;
+}
+
+int nvmlEventSetFree(event_set_t *set) {
+    free(set);
+    return 0;
+}
+
+int nvmlDeviceGetProcessUtilization(
+    void *h, share_t *out, unsigned *count, unsigned long long since
+) {
+    char value[64];
+    unsigned found = 0;
+    int code = trouble(number_of(h), __func__);
+    if (code) return code;
+    for (; look(number_of(h), "share", (int)found, value, sizeof value); found++) {
+        if (found >= *count || !out) continue;
+        share_t *one = &out[found];
+        memset(one, 0, sizeof *one);
+        sscanf(value, "%u %u %u %u %u", &one->pid, &one->sm, &one->memory, &one->encoder, &one->decoder);
+        one->at = since + 1;
+    }
+    code = !found ? NOT_FOUND : !out || found > *count ? INSUFFICIENT_SIZE : 0;
+    *count = found;
+    return code;
+}
+
+static int keeps_accounts;
+
+int nvmlDeviceGetAccountingMode(void *h, unsigned *mode) {
+    int code = trouble(number_of(h), __func__);
+    *mode = (unsigned)keeps_accounts;
+    return code;
+}
+
+int nvmlDeviceSetAccountingMode(void *h, unsigned mode) {
+    int code = trouble(number_of(h), __func__);
+    if (!code) keeps_accounts = (int)mode;
+    return code;
+}
+
+int nvmlDeviceGetAccountingBufferSize(void *h, unsigned *size) {
+    *size = ACCOUNTS;
+    return trouble(number_of(h), __func__);
+}
+
+int nvmlDeviceGetAccountingPids(void *h, unsigned *count, unsigned *pids) {
+    char value[128];
+    unsigned found = 0;
+    int code = trouble(number_of(h), __func__);
+    for (; !code && found < *count; found++) {
+        if (!look(number_of(h), "account", (int)found, value, sizeof value)) break;
+        sscanf(value, "%u", &pids[found]);
+    }
+    *count = found;
+    return code;
+}
+
+int nvmlDeviceGetAccountingStats(void *h, unsigned pid, account_t *out) {
+    char value[128];
+    int code = trouble(number_of(h), __func__);
+    for (int n = 0; !code && look(number_of(h), "account", n, value, sizeof value); n++) {
+        unsigned who = 0;
+        memset(out, 0, sizeof *out);
+        sscanf(
+            value, "%u %u %u %u %llu %llu %llu", &who, &out->is_running, &out->utilization,
+            &out->memory_utilization, &out->max_memory, &out->milliseconds, &out->started_at
+        );
+        if (who == pid) return 0;
+    }
+    return code ? code : NOT_FOUND;
 }
 
 int nvmlDeviceGetPciInfo_v3(void *h, pci_t *out) {
@@ -147,6 +350,7 @@ int nvmlDeviceGetMemoryInfo(void *h, memory_t *out) {
 
 int nvmlDeviceGetMemoryInfo_v2(void *h, memory_v2_t *out) {
     int code = number(number_of(h), __func__, "memory_total", &out->total);
+    if (!code) code = number(number_of(h), __func__, "memory_reserved", &out->reserved);
     return code ? code : number(number_of(h), __func__, "memory_used", &out->used);
 }
 

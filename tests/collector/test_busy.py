@@ -263,6 +263,21 @@ def test_a_gpu_full_at_the_start_is_not_taken_for_empty() -> None:
     assert said(sweep=a_sweep(memory_used_bytes=30_000 * MIB))[0] == "dirty"
 
 
+def test_a_broken_gpu_is_lost_to_us_and_named_beside_a_person() -> None:
+    why = ("XID 48",)
+
+    assert judged(broken=why)[0].state == "lost"
+    assert judged(a_holder(run="r1"), broken=why)[0].state == "lost"
+    assert judged(a_holder(), broken=why)[0].reasons == (
+        "user1 computes (pid 4711, python)",
+        "XID 48",
+    )
+    assert judged(sweep=a_sweep(lost="GPU is lost"), broken=why)[0].reasons == (
+        "GPU is lost",
+        "XID 48",
+    )
+
+
 maybe_percent = st.none() | st.floats(0, 100)
 maybe_memory = st.none() | st.integers(0, 2**36)
 some_holders = st.lists(
@@ -285,6 +300,7 @@ some_holders = st.lists(
     holders=some_holders,
     listed=st.booleans(),
     problem=st.none() | st.just("hung"),
+    broken=st.sampled_from([(), ("XID 48",)]),
     past=st.builds(Past, state=st.none() | st.sampled_from(GpuCondition)),
 )
 def test_idle_means_that_everything_is_known_and_nobody_is_there(
@@ -293,6 +309,7 @@ def test_idle_means_that_everything_is_known_and_nobody_is_there(
     holders: list[Holder],
     listed: bool,
     problem: str | None,
+    broken: tuple[str, ...],
     past: Past,
 ) -> None:
     sweep = a_sweep(
@@ -303,10 +320,11 @@ def test_idle_means_that_everything_is_known_and_nobody_is_there(
         else None,
     )
 
-    verdict, _ = judged(*holders, sweep=sweep, problem=problem, past=past)
+    verdict, _ = judged(*holders, sweep=sweep, problem=problem, past=past, broken=broken)
 
     assert verdict.reasons
     if verdict.state is GpuCondition.IDLE:
         assert listed
         assert problem is None
+        assert not broken
         assert all(one.alive and one.ignored for one in holders)

@@ -17,7 +17,17 @@ import pytest
 from gleaner.bus.local import NodeBus
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message, Writer
-from gleaner.bus.messages import Beat, GpuState, Inventory, People, Run, RunnerState, RunState
+from gleaner.bus.messages import (
+    Beat,
+    Event,
+    GpuState,
+    Inventory,
+    People,
+    Run,
+    RunnerState,
+    RunState,
+    Telemetry,
+)
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
@@ -32,7 +42,7 @@ from services.collector.procfs import ProcfsProcesses
 from services.collector.service import collect
 from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until
-from tests.nvml_stand_in import MIB, StandIn
+from tests.nvml_stand_in import MIB, Account, StandIn
 from tests.python import python_for_others
 from tests.system import Stranger
 
@@ -61,15 +71,16 @@ class Machine:
 
     def __init__(self, devices: Path) -> None:
         self.devices = devices
+        self.outbox = Outbox(None)
         self.bus = NodeBus(
-            "n1", "boot", MemoryBus(MemoryBroker()), Outbox(None),
+            "n1", "boot", MemoryBus(MemoryBroker()), self.outbox,
             frozenset({Writer.COLLECTOR, Writer.RUNNER}),
         )  # fmt: skip
         self.said: list[Message] = []
         self.last: dict[str, GpuState] = {}
         self.strangers: list[subprocess.Popen[bytes]] = []
         self._task: asyncio.Task[None] | None = None
-        for kind in (Beat, GpuState, Inventory, People):
+        for kind in (Beat, GpuState, Inventory, People, Telemetry):
             self.bus.subscribe(kind, lambda delivery: self._hear(delivery.message))
         self.bus.publish(
             RunnerState(
@@ -316,6 +327,31 @@ async def test_driver_and_process_table_together_name_who_computes(
     assert holder.kinds == ("compute", "device_open")
     inventory = next(one for one in machine.said if isinstance(one, Inventory))
     assert (inventory.source, inventory.notices_opens_by) == ("nvml", "fanotify")
+
+
+async def test_who_came_and_went_between_two_samples_is_recorded_by_name(
+    machine: Machine, nvml: StandIn
+) -> None:
+    nvml.without_device_files()
+    nvml.write()
+    await machine.start(source="nvml", check_seconds=0.05, sample_seconds=3600, accounting=True)
+    process = machine.somebody("sleep", "600")
+    nvml.processes = [(0, "compute", process.pid, 300 * MIB)]
+    nvml.write()
+    await until(lambda: machine.last["GPU-0"].state == "busy")
+    nvml.processes = []
+    nvml.accounts = [Account(pid=process.pid, started_at=time.time())]
+    nvml.write()
+
+    def recorded() -> list[Event]:
+        events = machine.outbox.after({}, 1000, 10_000_000)
+        return [one for one in events if one.kind == "short_process"]
+
+    await until(lambda: bool(recorded()), 20)
+
+    (event,) = recorded()
+    assert (event.data["user"], event.data["command"]) == ("nobody", "sleep")
+    assert (event.data["gpu"], event.data["active_seconds"]) == ("GPU-0", 1.5)
 
 
 async def test_those_who_ask_the_driver_for_gleaner_do_not_count(

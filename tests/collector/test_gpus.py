@@ -283,6 +283,34 @@ async def test_telemetry_says_what_memory_nobody_accounts_for(node: Node) -> Non
     assert node.of(Telemetry)[0].host.cpu_count
 
 
+async def test_a_critical_error_takes_the_gpu_from_us_and_is_an_event(node: Node) -> None:
+    node.world.attach(node.bus)
+    node.hear_run()
+    await node.watch.check()
+    assert node.last().state == "ours"
+    node.world.report(0, 48)
+    await node.watch.check()
+
+    assert node.last().state == "lost"
+    assert node.last().reasons[0].startswith("XID 48 at ")
+    (event,) = node.events("problem")
+    assert (event.data["what"], event.data["number"], event.data["gpu"]) == ("xid", 48, GPU0)
+    # Its readings come with the state that they explain.
+    (xid,) = node.of(Telemetry)[-1].gpus[0].xids or ()
+    assert (xid.number, xid.severity, xid.count) == (48, "critical", 1)
+    assert node.last(GPU1).state == "idle"
+
+
+async def test_a_person_on_a_broken_gpu_is_still_said_to_be_there(node: Node) -> None:
+    node.world.process_opens(0, user="user1")
+    node.world.report(0, 119)
+    await node.watch.check()
+
+    state = node.last()
+    assert state.state == "busy"
+    assert [reason.split(" ")[0] for reason in state.reasons] == ["user1", "XID"]
+
+
 async def test_a_node_that_cannot_see_others_promises_no_more_than_the_next_check() -> None:
     node = Node()
     node.world.processes.sees_others = False

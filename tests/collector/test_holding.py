@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import GpuCondition, GpuState, Holder, SampleUser
-from services.collector.holding import container_of, users_of
+from services.collector.containers import container_of, shortened
+from services.collector.holding import users_of
 from tests.builders import NOW
 from tests.collector.test_gpus import GPU0, Node
 
@@ -33,7 +34,7 @@ def a_state(*holders: Holder, state: GpuCondition = GpuCondition.BUSY) -> GpuSta
     ],
 )
 def test_a_container_is_known_by_its_cgroup(cgroup: str | None, container: str | None) -> None:
-    assert container_of(cgroup) == container
+    assert shortened(container_of(cgroup)) == container
 
 
 def test_processes_are_put_together_by_user_run_and_container() -> None:

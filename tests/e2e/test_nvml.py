@@ -31,8 +31,8 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-LISTED, REMAINS, LOST, HELD, OURS, MIG = range(6)
-GPUS = 6
+LISTED, REMAINS, LOST, HELD, OURS, MIG, BROKEN = range(7)
+GPUS = 7
 MIG_INSTANCES = {100 * (MIG + 1) + number: f"MIG-{number}" for number in range(2)}
 
 
@@ -200,6 +200,27 @@ async def test_a_lost_gpu_loses_its_run_and_the_others_go_on(system: Told) -> No
     assert left.cause.kind is CauseKind.GPU_LOST
     await system.until(lambda: system.is_over_there(LOST, "lost", "GPU is lost"))
     await system.shows("GPU is lost")
+    assert system.told_to_leave(other.run) is None
+
+
+async def test_a_gpu_that_reports_a_critical_error_loses_its_run(system: Told) -> None:
+    run, other = await system.run_of(BROKEN), await system.run_of(OURS)
+    system.nvml.xids.append((BROKEN, 48))
+    system.nvml.write()
+
+    await system.until(lambda: system.left_because(run.run) is not None)
+
+    left = system.left_because(run.run)
+    assert left
+    assert left.cause
+    assert left.cause.kind is CauseKind.GPU_LOST
+    words = "memory error that could not be corrected; the GPU needs a reset"
+    await system.until(lambda: system.is_over_there(BROKEN, "lost", words))
+    await system.shows(words)
+    assert words in await system.why(f"n1:{BROKEN}")
+    reading = system.reading(BROKEN)
+    assert reading
+    assert [(xid.number, xid.count) for xid in reading.xids or ()] == [(48, 1)]
     assert system.told_to_leave(other.run) is None
 
 

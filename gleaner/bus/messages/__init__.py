@@ -12,7 +12,9 @@ from gleaner.bus.messages.node import (
     Inventory,
     People,
     Person,
+    ProcessReading,
     Telemetry,
+    Xid,
 )
 from gleaner.bus.messages.record import (
     Event,
@@ -23,6 +25,7 @@ from gleaner.bus.messages.record import (
     Sample,
     Samples,
     SampleUser,
+    ShortProcess,
 )
 from gleaner.bus.messages.run import (
     Catalogue,
@@ -83,6 +86,7 @@ __all__ = [
     "Pause",
     "People",
     "Person",
+    "ProcessReading",
     "Recorded",
     "Request",
     "RequestKind",
@@ -95,7 +99,9 @@ __all__ = [
     "Samples",
     "SchedulerBeat",
     "SchedulerState",
+    "ShortProcess",
     "Stages",
     "Telemetry",
     "WorkloadBlockers",
+    "Xid",
 ]

@@ -21,7 +21,7 @@ class GpuCondition(StrEnum):
     DIRTY = "dirty"
     """Memory or device still held by nobody we can name."""
     LOST = "lost"
-    """The driver says it is gone."""
+    """The driver says it is gone, or that it works no more until it is reset."""
     UNKNOWN = "unknown"
     """No current answer; never idle."""
 
@@ -43,7 +43,9 @@ class Holder(Value):
     entry: str | None = None
     """The entry of that run."""
     container: str | None = None
-    """The container's id, cut to 12 characters, if the cgroup tells."""
+    """The container's id, cut to 12 characters, or the name of a machine, if the cgroup tells."""
+    container_name: str | None = None
+    """What people call that container, where a file of its engine says so."""
     ignored: str | None = None
     """Why it does not count (`"program nvidia-smi"`, `"user backup"`), or None if it counts."""
     alive: bool = True
@@ -159,6 +161,31 @@ class Beat(Message):
     at: Utc
 
 
+class Xid(Value):
+    """An error that the driver reported of a GPU by NVIDIA's number: how often, and when last."""
+
+    number: int
+    severity: Literal["critical", "application", "information", "unknown"]
+    """`critical`: the GPU needs a reset or a repair; `application`: the fault of a program, as a
+    rule; `unknown`: see NVIDIA's list."""
+    meaning: str
+    count: int
+    """Since this collector began to listen."""
+    last_at: Utc
+
+
+class ProcessReading(Value):
+    """One process on one GPU by the driver's own account; who it is stands in `GpuState`."""
+
+    pid: int
+    memory_used_bytes: int | None = None
+    utilization_percent: float | None = None
+    """Its share of the streaming multiprocessors' time; None where the driver does not tell."""
+    memory_utilization_percent: float | None = None
+    encoder_percent: float | None = None
+    decoder_percent: float | None = None
+
+
 class GpuReading(Value):
     """One GPU's readings; None is no answer, and `problems` says why."""
 
@@ -170,21 +197,60 @@ class GpuReading(Value):
     """Activity of the memory controller; not memory in use."""
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
+    memory_reserved_bytes: int | None = None
+    """Kept by the driver for itself; neither used nor free."""
     unattributed_memory_bytes: int | None = None
     """In use, but not by any process we can name."""
     temperature_celsius: float | None = None
+    memory_temperature_celsius: float | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
     fan_percent: float | None = None
     sm_clock_mhz: float | None = None
     memory_clock_mhz: float | None = None
+    graphics_clock_mhz: float | None = None
+    video_clock_mhz: float | None = None
+    encoder_percent: float | None = None
+    decoder_percent: float | None = None
     performance_state: int | None = None
     energy_joules: float | None = None
     """The driver's counter since it was loaded."""
     throttle_reasons: tuple[str, ...] | None = None
+    pcie_generation: int | None = None
+    """Of the link as it is; a GPU that rests lowers it."""
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    """Lanes in use; fewer than `pcie_width_max` is a card that sits badly, or a shared slot."""
+    pcie_width_max: int | None = None
+    pcie_sent_bytes_per_second: float | None = None
+    """From the GPU, over 20 ms once a minute: to measure it takes that long."""
+    pcie_received_bytes_per_second: float | None = None
+    ecc_corrected_errors: int | None = None
+    """Since the driver was loaded or the GPU was reset."""
     ecc_uncorrected_errors: int | None = None
+    """Since the driver was loaded or the GPU was reset."""
+    ecc_aggregate_corrected_errors: int | None = None
+    """Of the card's whole life."""
+    ecc_aggregate_uncorrected_errors: int | None = None
+    remapped_rows_correctable: int | None = None
+    """Rows of memory replaced by spare ones because of errors that could be corrected."""
+    remapped_rows_uncorrectable: int | None = None
+    remapping_pending: bool | None = None
+    """A row will be replaced with the next reset."""
+    remapping_failed: bool | None = None
+    """There was no spare row left."""
+    retired_pages: int | None = None
+    """What older cards do instead of remapping rows."""
+    retired_pages_pending: bool | None = None
+    recovery_action: str | None = None
+    """What the driver itself asks for: `none`, `gpu_reset`, `node_reboot`, `drain_p2p`…"""
+    xids: tuple[Xid, ...] | None = None
+    """Errors reported since this collector began to listen; None where the driver tells none."""
+    processes: tuple[ProcessReading, ...] | None = None
     problems: dict[str, str] = {}
     """Reading to `unsupported`, `no permission` or the error."""
+    ages_seconds: dict[str, int] = {}
+    """Reading to its age, where that is a second or more; the others were read for this message."""
 
 
 class Disk(Value):
@@ -201,8 +267,13 @@ class HostReading(Value):
     cpu_percent: float | None = None
     cpu_count: int | None = None
     load_1_minute: float | None = None
+    load_5_minutes: float | None = None
+    load_15_minutes: float | None = None
     memory_total_bytes: int | None = None
     memory_used_bytes: int | None = None
+    network_received_bytes_per_second: float | None = None
+    """Of all real interfaces, without loopback, bridges and tunnels, since the reading before."""
+    network_sent_bytes_per_second: float | None = None
     uptime_seconds: float | None = None
     disks: tuple[Disk, ...] = ()
 

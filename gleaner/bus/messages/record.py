@@ -24,9 +24,35 @@ class EventKind(StrEnum):
     SAMPLES = "samples"
     """A minute's readings; data: a `Samples`."""
     PROBLEM = "problem"
-    """Something an operator might act on; data: what, text."""
+    """Something an operator might act on; data: what, text. Where what is `xid` or `ecc`, also
+    gpu, index and count; of an `xid` number and severity too."""
+    SHORT_PROCESS = "short_process"
+    """A process used a GPU and ended without being in any sample, so that no session has it; data:
+    a `ShortProcess`."""
     OVERFLOW = "overflow"
     """The outbox was full; data: dropped."""
+
+
+class ShortProcess(Value):
+    """What the driver's accounting has of a process that lived between two samples."""
+
+    gpu: str
+    index: int
+    pid: int
+    user: str | None = None
+    """The user's name, or `uid 1000` where the id has none; None: nobody saw it alive."""
+    command: str | None = None
+    run: str | None = None
+    entry: str | None = None
+    container: str | None = None
+    started_at: Utc
+    """When it began to use the GPU."""
+    active_seconds: float
+    memory_used_bytes: int | None = None
+    """The most it had."""
+    utilization_percent: float | None = None
+    """The mean over its life."""
+    memory_utilization_percent: float | None = None
 
 
 class SampleUser(Value):
@@ -106,16 +132,32 @@ class HistoryQuery(Message):
 
     id: str
     client: Level
-    what: Literal["events", "runs", "samples", "sessions", "series", "usage"]
+    what: Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
     """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
-    `usage`: GPU-hours."""
+    `usage`: GPU-hours; `quotas`: where each user stands this month; `latencies`: of evictions, by
+    stage."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
     user: str | None = None
     """Of sessions and usage: this person's only."""
-    by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None
-    """Of usage; `hour` is the hour of the day, in UTC. None: by user, and by entry of ours."""
+    by: (
+        Literal[
+            "user",
+            "group",
+            "node",
+            "gpu",
+            "model",
+            "hour",
+            "weekday_hour",
+            "day",
+            "week",
+            "month",
+        ]
+        | None
+    ) = None
+    """Of usage; `hour` is the hour of the day, in the recorder's time zone like days, weeks and
+    months. None: by user, and by entry of ours."""
     points: int | None = None
     """Of a series: at most about so many rows in all; the resolution follows from it."""
     since: Utc | None = None

@@ -84,6 +84,7 @@ export interface Holder {
   run: string | null;
   entry: string | null;
   container: string | null;
+  container_name: string | null;
   ignored: string | null;
   alive: boolean;
 }
@@ -92,8 +93,12 @@ export interface HostReading {
   cpu_percent: number | null;
   cpu_count: number | null;
   load_1_minute: number | null;
+  load_5_minutes: number | null;
+  load_15_minutes: number | null;
   memory_total_bytes: number | null;
   memory_used_bytes: number | null;
+  network_received_bytes_per_second: number | null;
+  network_sent_bytes_per_second: number | null;
   uptime_seconds: number | null;
   disks: Disk[];
 }

@@ -1,0 +1,113 @@
+"""Which container a process is in, by its cgroups, and what people call it, by files on the host.
+
+No engine is asked: its socket is as good as root, and this only reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from services.collector.printable import printable
+
+_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+"""Docker, containerd, CRI-O and Podman all name a container's cgroup by its full id."""
+_MACHINE = re.compile(
+    r"/(?:lxc(?:\.payload)?[./]|machine-|systemd-nspawn@)(?P<name>[\w.\\-]+?)"
+    r"(?:\.scope|\.service)?(?:/|$)",
+    re.MULTILINE,
+)
+"""LXC and systemd-nspawn name it by what people call the machine."""
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_SHORT = 12
+_OCI_NAMES = ("nerdctl/name", "io.kubernetes.cri.container-name", "io.kubernetes.container.name")
+_OCI_PODS = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
+_LARGEST_BYTES = 1_000_000
+_LONGEST_NAME = 100
+"""What stands above a process may be its owner's own invention."""
+
+
+def container_of(cgroups: str | None) -> str | None:
+    """Return the innermost container's full id, or the machine's name; all lines are looked at."""
+    ids = _ID.findall(cgroups or "")
+    if ids:
+        return str(ids[-1])
+    machine = _MACHINE.search(cgroups or "")
+    if machine is None:
+        return None
+    return printable(_ESCAPED.sub(lambda found: chr(int(found[1], 16)), machine["name"]))
+
+
+def shortened(container: str | None) -> str | None:
+    """Return an id as `docker ps` prints it; the name of a machine stays as it is."""
+    return container[:_SHORT] if container and _ID.fullmatch(container) else container
+
+
+class ContainerNames:
+    """What people call containers, each looked for once; None where no file says so."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._names: dict[str, str | None] = {}
+
+    def of(self, container: str | None, parent_pid: int) -> str | None:
+        """Return the name of a container, which one of its processes has this parent."""
+        if container is None:
+            return None
+        if container not in self._names:
+            if len(self._names) > 1000:
+                self._names.clear()
+            name = self._look_up(container, parent_pid)
+            self._names[container] = name and printable(name)[:_LONGEST_NAME]
+        return self._names[container]
+
+    def _look_up(self, container: str, parent_pid: int) -> str | None:
+        if not _ID.fullmatch(container):
+            return container
+        return (
+            _docker(_read(self._root / "var/lib/docker/containers" / container / "config.v2.json"))
+            or self._bundle(container)
+            or self._monitor(container, parent_pid)
+        )
+
+    def _bundle(self, container: str) -> str | None:
+        """Return what Kubernetes or nerdctl wrote into what containerd starts it by."""
+        tasks = self._root / "run/containerd/io.containerd.runtime.v2.task"
+        for namespace in ("k8s.io", "default"):
+            notes = _read(tasks / namespace / container / "config.json").get("annotations") or {}
+            name = next((str(notes[key]) for key in _OCI_NAMES if notes.get(key)), None)
+            pod = next((str(notes[key]) for key in _OCI_PODS if notes.get(key)), None)
+            if name:
+                return f"{pod}/{name}" if pod else name
+        return None
+
+    def _monitor(self, container: str, parent_pid: int) -> str | None:
+        """Return the name that Podman or CRI-O tells conmon, which is somewhere above."""
+        pid = parent_pid
+        for _ in range(_SHORT):
+            process = self._root / "proc" / str(pid)
+            try:
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                stat = (process / "stat").read_text(errors="replace")
+            except OSError:
+                return None
+            if container in words and "-n" in words[:-1]:
+                return words[words.index("-n") + 1]
+            pid = int(stat.rpartition(")")[2].split()[1])
+        return None
+
+
+def _docker(config: dict[str, Any]) -> str | None:
+    return str(config.get("Name") or "").lstrip("/") or None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what is in a file; nothing if it is not there, not ours to read, or something else."""
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_LARGEST_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
