@@ -100,6 +100,7 @@ class Reports:
             notices_opens_by="check" if unheard else self._notices.by,
             notices_people_by=people,
             limitations=limitations,
+            labels=self._settings.labels,
             at=datetime.now(UTC),
         )
         self._bus.publish(self._inventory)
