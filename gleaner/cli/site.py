@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition, GpuReading, GpuState, Holder
-from gleaner.cli import names
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
 LOAD_PERCENT = 5.0

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition, Run
-from gleaner.cli import names
 from gleaner.cli.status import COLOURS, explain, has_scheduler
 from gleaner.cli.users import not_counted, users
 from gleaner.cli.why import why

@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gleaner import names
 from gleaner.bus.messages import Holder
-from gleaner.cli import names
 from gleaner.cli.words import duration
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 

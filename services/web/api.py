@@ -16,6 +16,7 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RequestKind
 from services.web.live import Live
+from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
@@ -42,6 +43,14 @@ class Events(BaseModel):
     rows: tuple[dict[str, JsonValue], ...]
     cursor: str | None
     """Ask with this for the next page; null: that was all."""
+
+
+class LastHour(BaseModel):
+    """Utilization in percent, in sixty means of a minute, the current minute last."""
+
+    at: Utc
+    gpus: dict[str, tuple[int | None, ...]]
+    """By UUID; null: not known."""
 
 
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
@@ -118,6 +127,13 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     async def gpus() -> tuple[Gpu, ...]:
         """Return all GPUs."""
         return tuple(gpu for one in live.snapshot().nodes for gpu in one.gpus)
+
+    @api.get("/last-hour")
+    async def last_hour(node: NodeName | None = None) -> LastHour:
+        """Return the utilization of the last hour: of a node, or of all if they are not many."""
+        moment = live.moment()
+        nodes = [one.node for one in moment.facts if node in (None, one.node)]
+        return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
 
     @api.get("/runs")
     async def runs() -> tuple[ShownRun, ...]:
