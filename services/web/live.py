@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from gleaner import __version__
 from gleaner.bus.interface import Bus, Delivery
@@ -27,6 +27,8 @@ TOGETHER_SECONDS = 0.02
 """What changes within this time of the first change goes out together."""
 APART_SECONDS = 0.25
 """Nobody sees more than four changes a second, and each costs every watcher something."""
+AGE_EACH = timedelta(seconds=0.5)
+"""Looking for what grew old takes some milliseconds in a large fleet."""
 SLICE_NODES = 30
 """So many nodes are worked out at a time: 10 ms or so. The rest follows in the next slice."""
 QUIET_TICKS = 5
@@ -63,6 +65,7 @@ class Live:
         self._looks_anew = True
         """Whether the overview may have changed."""
         self._had_scheduler = False
+        self._aged_at: datetime | None = None
         self._flushed_at = 0.0
         self._pending: asyncio.TimerHandle | None = None
         self._stream = Stream(self._snapshot_json)
@@ -134,6 +137,7 @@ class Live:
             self._pending = None
         now = self._clock()
         self._notice_age(now)
+        self._notice_wishes()
         delta = self._delta(now)
         self._flushed_at = time.monotonic()
         if self._dirty or self._moved:
@@ -184,15 +188,20 @@ class Live:
 
     def _notice_age(self, now: datetime) -> None:
         """Growing old is no message: look for nodes and readings that have."""
+        if self._aged_at is not None and abs(now - self._aged_at) < AGE_EACH:
+            return
+        self._aged_at = now
         for name, node in self.fleet.nodes.items():
             currency = (node.presence(now), node.current_telemetry(now) is not None)
             if self._currency.get(name) != currency:
                 self._currency[name] = currency
                 self._dirty[name] = None
+
+    def _notice_wishes(self) -> None:
+        """Pauses and drains of the scheduler stand on the nodes."""
         scheduler = self.fleet.scheduler
         wishes = (scheduler.pauses, scheduler.drains) if scheduler else None
         if wishes != self._wishes:
-            # Pauses and drains of the scheduler stand on the nodes.
             self._wishes = wishes
             self._looks_anew = True
             self._dirty |= dict.fromkeys(self.fleet.nodes)

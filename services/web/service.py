@@ -55,7 +55,7 @@ def _collect_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, FULL_COLLECTION_EVERY)
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
 
 
 def make_rules(settings: WebSettings) -> Rules:

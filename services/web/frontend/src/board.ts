@@ -10,7 +10,7 @@ import type { Delta, Node, Overview, User } from "./view";
 export interface Tile {
   gpu: string;
   state: string;
-  fill: number;
+  fill: string;
   /** The part of its words that stands behind the node's name. */
   words: string;
   model: string;
@@ -40,8 +40,8 @@ export interface Picture {
   whole: boolean;
   overview: Overview | null;
   rows: Row[];
-  /** Node, and the fills of its tiles. */
-  fills: [string, number[]][];
+  /** Node, and the fills of its tiles with commas; one text is cheaper to hand over than a list. */
+  fills: [string, string][];
   gone: string[];
   /** The first of them, and how many there are. */
   users: Some<User> | null;
@@ -100,7 +100,7 @@ export class Board {
       return {
         gpu: gpu.gpu,
         state,
-        fill: tenths(gpu.utilization_percent),
+        fill: String(tenths(gpu.utilization_percent)),
         words: `GPU ${gpu.index ?? "?"}: ${STATE_TEXT[state] ?? state}, ${who}`,
         model: gpu.model,
         users: usersOf(gpu),
@@ -120,14 +120,13 @@ export class Board {
     };
   }
 
-  private moved(fleet: Fleet, name: string): [string, number[]][] {
+  private moved(fleet: Fleet, name: string): [string, string][] {
     const node = fleet.nodes.get(name);
     if (!node) return [];
-    const fills = node.gpus.map((gpu) => tenths(gpu.utilization_percent));
-    const text = fills.join();
+    const text = node.gpus.map((gpu) => tenths(gpu.utilization_percent)).join();
     if (this.fills.get(name) === text) return [];
     this.fills.set(name, text);
-    return [[name, fills]];
+    return [[name, text]];
   }
 
   private heldIfChanged(fleet: Fleet): Some<Held> | null {

@@ -28,7 +28,7 @@ export class LargeGrid {
     return { matching: this.matching, known: this.known };
   }
 
-  show(rows: Row[], fills: [string, number[]][], gone: string[], isWhole: boolean): void {
+  show(rows: Row[], fills: [string, string][], gone: string[], isWhole: boolean): void {
     if (isWhole) {
       const names = new Set(rows.map((row) => row.node));
       for (const name of this.rows.keys()) if (!names.has(name)) this.drop(name);
@@ -37,7 +37,7 @@ export class LargeGrid {
       }
     }
     for (const row of rows) this.put(row);
-    for (const [name, values] of fills) this.fill(name, values);
+    for (const [name, texts] of fills) this.fill(name, texts);
     for (const name of gone) this.drop(name);
     if (rows.length || gone.length) this.countAll();
   }
@@ -66,14 +66,14 @@ export class LargeGrid {
     if (!isEmpty(this.filter) || element.hidden) this.hide(shown);
   }
 
-  private fill(name: string, values: number[]): void {
+  private fill(name: string, fills: string): void {
     const shown = this.rows.get(name);
     if (!shown) return;
-    values.forEach((value, number) => {
+    fills.split(",").forEach((value, number) => {
       const tile = shown.row.tiles[number];
       if (!tile || tile.fill === value) return;
       tile.fill = value;
-      shown.tiles[number]?.setAttribute("data-fill", String(value));
+      shown.tiles[number]?.setAttribute("data-fill", value);
     });
   }
 
@@ -163,9 +163,8 @@ function change(place: HTMLElement, row: Row, tile: Tile, before: Tile | undefin
   if (before ? before.state !== tile.state : place.className !== className) {
     place.className = className;
   }
-  const fill = String(tile.fill);
-  if (before ? before.fill !== tile.fill : place.getAttribute("data-fill") !== fill) {
-    place.setAttribute("data-fill", fill);
+  if (before ? before.fill !== tile.fill : place.getAttribute("data-fill") !== tile.fill) {
+    place.setAttribute("data-fill", tile.fill);
   }
   if (!before || before.words !== tile.words) place.title = `${row.name} ${tile.words}`;
 }

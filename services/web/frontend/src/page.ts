@@ -15,6 +15,7 @@ import { startPill } from "./pill";
 import { answer, CARDS_MAX, evictions, grid, legend, users } from "./parts";
 import * as parts from "./parts";
 import { follow, followLarge } from "./shared";
+import type { Overview } from "./view";
 
 const { root = "./", controls = "off", worker = "", only, size } = document.body.dataset;
 const where: Where = { root, controls, only, hasCards: size !== "large" };
@@ -60,8 +61,7 @@ function draw(): void {
     sayMatches(count(nodes), count(of));
   }
   put("cards", cards(where, nodes, hour));
-  main.dataset["live"] = "";
-  document.title = `${overview.headline} – Gleaner`;
+  sayLive(overview);
 }
 
 /** Show what changed in a large fleet: nothing else is looked at. */
@@ -77,12 +77,18 @@ function drawLarge(news: Picture): void {
   large.show(news.rows, news.fills, news.gone, news.whole);
   if (news.overview) {
     if (takeOver()) drawSummary(picture);
-    document.title = `${overview.headline} – Gleaner`;
   }
   if (news.held) put("held", parts.held(where, news.held));
   if (news.users || news.overview) put("users", users(where, overview, everybody));
   if (news.rows.length || news.gone.length) sayMatches(large.count.matching, large.count.known);
-  main.dataset["live"] = "";
+  sayLive(overview);
+}
+
+/** Setting what is as it is would still make the browser look at all styles. */
+function sayLive({ headline }: Overview): void {
+  if (!("live" in main.dataset)) main.dataset["live"] = "";
+  const title = `${headline} – Gleaner`;
+  if (document.title !== title) document.title = title;
 }
 
 function drawSummary({ overview, names }: Picture): void {
