@@ -3,7 +3,7 @@
     python -m benchmarks.web [--nodes 1000] [--seconds 15]
 
 The real web service as a process of its own on a real mosquitto, fed by a process that says what
-so many nodes say (see benchmarks.web_fleet); Chromium by Playwright, its own tracing for the time
+so many nodes say (see tests.web.large); Chromium by Playwright, its own tracing for the time
 that the page's script takes. `make bench-web`.
 """
 
@@ -29,10 +29,10 @@ import psutil
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 
 from benchmarks.figures import figure, print_machine
-from benchmarks.web_fleet import GPUS, HOURS_IN_ONE_HAND, TELEMETRY_SECONDS, LargeFleet
 from gleaner.bus.mqtt import Connection, MqttBus
 from tests.browser.chromium import ARGUMENTS
 from tests.mosquitto import Mosquitto, free_port
+from tests.web.large import GPUS, HOURS_IN_ONE_HAND, TELEMETRY_SECONDS, LargeFleet
 
 PAINT_GOAL_SECONDS = 1.0
 SCRIPT_GOAL_MS = 5.0

@@ -8,7 +8,7 @@ changes hands about once an hour, which makes two changed facts a second.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from gleaner.bus.message import Message
@@ -58,6 +58,7 @@ class LargeFleet:
 
     def __init__(self, nodes: int, seed: int = 1) -> None:
         self.nodes = [f"n{number:04d}" for number in range(nodes)]
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._random = random.Random(seed)
         self._states = {
             (node, index): self._random.choice(STATES)
@@ -68,7 +69,7 @@ class LargeFleet:
 
     def facts(self) -> Iterator[Message]:
         """Yield everything that is retained."""
-        yield SchedulerState(term=1, at=datetime.now(UTC))
+        yield SchedulerState(term=1, at=self.clock())
         for node in self.nodes:
             yield from self._facts(node)
 
@@ -76,9 +77,7 @@ class LargeFleet:
         """Yield the beats of some nodes."""
         self._sequence += 1
         for node in nodes:
-            yield Beat(
-                node=node, sequence=self._sequence, check_seconds=0.002, at=datetime.now(UTC)
-            )
+            yield Beat(node=node, sequence=self._sequence, check_seconds=0.002, at=self.clock())
 
     def scheduler_beat(self) -> Message:
         """Return what says that the scheduler lives."""
@@ -122,23 +121,23 @@ class LargeFleet:
                 disks=(Disk(mount="/", total_bytes=900 * GIB, used_bytes=410 * GIB),),
             ),
             interval_seconds=TELEMETRY_SECONDS,
-            at=datetime.now(UTC),
+            at=self.clock(),
         )
 
     def change(self) -> Message:
         """Let some GPU change hands."""
         node, index = self._random.choice(self.nodes), self._random.randrange(GPUS)
         self._states[node, index] = self._random.choice(STATES)
-        return self._state(node, index, datetime.now(UTC))
+        return self._state(node, index, self.clock())
 
     def everything_changes(self) -> Iterator[Message]:
         """Let one GPU of every node change hands at the same moment."""
         for node in self.nodes:
             self._states[node, 0] = self._random.choice(STATES)
-            yield self._state(node, 0, datetime.now(UTC))
+            yield self._state(node, 0, self.clock())
 
     def _facts(self, node: str) -> Iterator[Message]:
-        now = datetime.now(UTC)
+        now = self.clock()
         name, memory = model_of(node)
         yield Availability(
             service="node", instance=node, state="online", connection="c", version="0.1", at=now
@@ -226,7 +225,7 @@ class LargeFleet:
             since=since,
             reasons=() if state is GpuCondition.IDLE else (f"{user} computes (pid {pid}, python)",),
             holders=() if state is GpuCondition.IDLE else (holder,),
-            at=datetime.now(UTC),
+            at=self.clock(),
         )
 
 
