@@ -83,7 +83,7 @@ class LargeFleet:
         """Return what says that the scheduler lives."""
         return SchedulerBeat(body="{}", key="k", signature="s")
 
-    def telemetry(self, node: str) -> Message:
+    def telemetry(self, node: str) -> Telemetry:
         """Return new readings of a node."""
         rows = []
         for index in range(GPUS):
@@ -201,7 +201,11 @@ class LargeFleet:
         )
         yield self.telemetry(node)
 
-    def _state(self, node: str, index: int, since: datetime) -> Message:
+    def state_of(self, node: str, index: int) -> GpuState:
+        """Return what a node says of one GPU."""
+        return self._state(node, index, self.clock())
+
+    def _state(self, node: str, index: int, since: datetime) -> GpuState:
         state = self._states[node, index]
         user = f"user{self._random.randint(1, USERS)}"
         pid = self._random.randint(1000, 4_000_000)
