@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gleaner.bus.messages import Holder
@@ -13,6 +14,16 @@ from gleaner.fleet import GpuView, NodeView
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 """IPv4, or anything with a colon: IPv6. The part before the first dot would name nobody."""
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Called:
+    """What the administrator calls nodes and models: `web.display_names`, `web.model_names`."""
+
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """By node id."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """By what the driver says."""
 
 
 def host(node: NodeView) -> str:

@@ -13,8 +13,9 @@ from enum import Enum
 
 from gleaner.bus.messages import SchedulerState
 from gleaner.fleet import NodeView
+from gleaner.names import Called
 from services.web.overview import Tally, tally
-from services.web.show import Names, show_node, show_readings, with_readings
+from services.web.show import show_node, show_readings, with_readings
 from services.web.users import Users
 from services.web.view import Delta, Node, Overview, Readings, Snapshot, User
 
@@ -50,7 +51,7 @@ class Moment:
 class Board:
     """Works out anew what changed, node by node."""
 
-    def __init__(self, called: Names) -> None:
+    def __init__(self, called: Called) -> None:
         self._called = called
         self._facts: dict[str, Node] = {}
         self._readings: dict[str, Readings] = {}

@@ -15,10 +15,11 @@ from gleaner import __version__
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import Beat, Drain, Pause, Run, SchedulerBeat, Telemetry
 from gleaner.fleet import EVERYTHING, FOLLOWED, Fleet
+from gleaner.names import Called
 from services.web.board import Board, Change, Moment
 from services.web.hour import LastHour
 from services.web.overview import show_overview
-from services.web.show import Names, show_run
+from services.web.show import show_run
 from services.web.stream import Stream
 from services.web.view import Delta, Overview, ShownRun, Snapshot
 
@@ -52,7 +53,7 @@ class Live:
         self.fleet = Fleet()
         self._bus = bus
         self._clock = clock
-        self._board = Board(Names(nodes=names or {}, models=models or {}))
+        self._board = Board(Called(nodes=names or {}, models=models or {}))
         self._hour = LastHour()
         self._currency: dict[str, tuple[object, bool]] = {}
         self._wishes: tuple[tuple[Pause, ...], tuple[Drain, ...]] | None = None

@@ -8,7 +8,6 @@ past tense what was known.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gleaner import fleet as known
@@ -27,18 +26,8 @@ CLOCK_TOLERANCE_SECONDS = 2.0
 """A clock that differs by less is taken for ours: the difference is mostly the network's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What the administrator calls nodes and models."""
-
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    """By node id."""
-    models: Mapping[str, str] = field(default_factory=dict)
-    """By what the driver says."""
-
-
 def show_node(
-    node: known.NodeView, now: datetime, scheduler: SchedulerState | None, called: Names
+    node: known.NodeView, now: datetime, scheduler: SchedulerState | None, called: names.Called
 ) -> tuple[Node, Readings]:
     """Return a node without its readings, and its readings."""
     gpus = node.gpus(now)
@@ -54,7 +43,7 @@ def _show_facts(
     node: known.NodeView,
     now: datetime,
     scheduler: SchedulerState | None,
-    called: Names,
+    called: names.Called,
     gpus: tuple[known.GpuView, ...],
 ) -> Node:
     inventory, people, runner = node.inventory, node.people, node.runner
