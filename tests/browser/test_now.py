@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Open
+from tests.browser.prefix import Prefixed
 from tests.web.example import Example
 from tests.web.site import Site
 
@@ -174,3 +175,26 @@ def test_labels_are_shown_and_can_be_chosen(open_page: Open, site: Site) -> None
 
     expect(page.locator("a.tile")).to_have_count(8)
     expect(page.locator("#node-atlas .facts")).to_contain_text("nvlink, lab-a")
+
+
+def test_everything_works_below_the_prefix_of_a_proxy(browser: Browser, site: Site) -> None:
+    port = int(site.url.rsplit(":", 1)[1].strip("/"))
+    with Prefixed(port) as proxy:
+        context = browser.new_context()
+        failed: list[str] = []
+        context.on("response", lambda one: failed.append(one.url) if not one.ok else None)
+        page = context.new_page()
+        page.goto(f"{proxy.url}?refresh=x")
+        page.wait_for_selector("#link[data-link=live]")
+        page.get_by_label("User").fill("alice")
+        expect(page.locator("a.tile")).to_have_count(2)
+        assert page.url == f"{proxy.url}?user=alice"
+
+        page.locator("#node-atlas").get_by_text("Drain…").click()
+        page.get_by_role("button", name="Drain atlas").click()
+        expect(page.locator("#answer")).to_have_text("drain: atlas")
+        page.locator("#node-atlas h2 a").click()
+        page.wait_for_selector("main[data-live]")
+        assert page.url == f"{proxy.url}node/atlas"
+        assert failed == []
+        context.close()
