@@ -30,7 +30,7 @@ APART_SECONDS = 0.25
 """Nobody sees more than four changes a second, and each costs every watcher something."""
 AGE_EACH = timedelta(seconds=0.5)
 """Looking for what grew old takes some milliseconds in a large fleet."""
-SLICE_NODES = 30
+SLICE_NODES = 20
 """So many nodes are worked out at a time: 10 ms or so. The rest follows in the next slice."""
 QUIET_TICKS = 5
 """After so many ticks without a change an empty one is sent, so that a page knows it is live."""

@@ -32,7 +32,7 @@ FULL_COLLECTION_EVERY = 5_000
 
 async def serve(settings: Settings) -> None:
     """Show the fleet until cancelled."""
-    _collect_rarely()
+    collect_rarely()
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
     live = Live(bus, settings.web.display_names, models=settings.web.model_names)
@@ -48,7 +48,7 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Spare the loop the full collections: a large fleet takes a quarter of a second each time.
 
     What is known of the fleet are values without cycles; counting references frees them.
