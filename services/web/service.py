@@ -26,7 +26,9 @@ from services.web.settings import Settings
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3
-FULL_COLLECTION_EVERY = 5_000
+YOUNG_OBJECTS = 500
+"""Few, and few generations of them: Python's own numbers make steps of 25 ms."""
+FULL_COLLECTION_EVERY = 20_000
 """In collections of the second generation; hours."""
 
 
@@ -55,7 +57,7 @@ def collect_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
+    gc.set_threshold(YOUNG_OBJECTS, 3, FULL_COLLECTION_EVERY)
 
 
 def make_rules(settings: WebSettings) -> Rules:
