@@ -201,6 +201,11 @@ class NodeView:
         return self.inventory is not None and self.inventory.source == "simulated"
 
     @property
+    def is_known(self) -> bool:
+        """Whether more is known of it than the scheduler's word."""
+        return bool(self.connections) or not self.is_empty
+
+    @property
     def is_empty(self) -> bool:
         """Whether all its own facts were cleared: somebody removed the node."""
         return not (
@@ -228,8 +233,7 @@ class FleetView:
 
     def has_scheduler(self) -> bool:
         """Return whether a scheduler beats; without one nothing new starts."""
-        heard = self.scheduler_beat_received_at
-        return heard is not None and _is_within(heard, self.at, SCHEDULER_STALE_SECONDS)
+        return _beats(self.scheduler_beat_received_at, self.at)
 
 
 class Fleet:
@@ -245,21 +249,22 @@ class Fleet:
     def nodes(self) -> Mapping[str, NodeView]:
         """All nodes by id, sorted; those of which more is known than the scheduler's word."""
         return MappingProxyType(
-            {
-                name: view
-                for name, view in sorted(self._nodes.items())
-                if view.connections or not view.is_empty
-            }
+            {name: view for name, view in sorted(self._nodes.items()) if view.is_known}
         )
 
     def node(self, node: str) -> NodeView | None:
         """Return one node, or None if nothing is known of it."""
-        return self.nodes.get(node)
+        view = self._nodes.get(node)
+        return view if view is not None and view.is_known else None
 
     @property
     def scheduler(self) -> SchedulerState | None:
         """What the scheduler said last: pauses, drains, idle GPUs by model."""
         return self._scheduler
+
+    def has_scheduler(self, now: datetime) -> bool:
+        """Return whether a scheduler beats; without one nothing new starts."""
+        return _beats(self._scheduler_heard, now)
 
     def snapshot(self, now: datetime) -> FleetView:
         """Return everything as one value."""
@@ -284,7 +289,7 @@ class Fleet:
             self._scheduler = message if isinstance(message, SchedulerState) else None
             return {EVERYTHING}
         if kind is SchedulerBeat:
-            had = self.snapshot(now).has_scheduler() if self._scheduler_heard else False
+            had = self.has_scheduler(now)
             self._scheduler_heard = now
             return set() if had else {EVERYTHING}
         if kind not in FOLLOWED:
@@ -367,6 +372,11 @@ def is_of_older_connection(said: Availability, last: Availability | None) -> boo
         and last.state == "online"
         and said.connection != last.connection
     )
+
+
+def _beats(scheduler_heard: datetime | None, now: datetime) -> bool:
+    heard = scheduler_heard
+    return heard is not None and _is_within(heard, now, SCHEDULER_STALE_SECONDS)
 
 
 def _is_within(heard: datetime, now: datetime, seconds: float) -> bool:

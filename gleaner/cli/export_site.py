@@ -15,7 +15,9 @@ from gleaner.cli.settings import Settings
 from gleaner.cli.site import COLUMNS, cards, rows
 from gleaner.cli.site_page import render
 from gleaner.cli.status import heard
+from gleaner.cli.users import NOTHING_ELSE
 from gleaner.fleet import Fleet, FleetView, follow
+from gleaner.names import Called
 from gleaner.runtime import write_atomically
 
 LOST = "The broker cannot be reached: nothing here is current."
@@ -23,10 +25,12 @@ PUBLIC = 0o644
 """Another program's web server has to read it."""
 
 
-def write(directory: Path, view: FleetView, *, problem: str = "") -> None:
+def write(
+    directory: Path, view: FleetView, called: Called = NOTHING_ELSE, *, problem: str = ""
+) -> None:
     """Write `index.html` and `load_data.csv`; a reader sees each old or new, never half."""
     directory.mkdir(parents=True, exist_ok=True)
-    page = render(cards(view), written_at=view.at, zone=None, problem=problem)
+    page = render(cards(view, called), written_at=view.at, zone=None, problem=problem)
     write_atomically(directory / "load_data.csv", comma_separated(COLUMNS, rows(view)), PUBLIC)
     write_atomically(directory / "index.html", page, PUBLIC)
 
@@ -36,11 +40,16 @@ async def export(
 ) -> None:
     """Write how the fleet is now, and with an interval go on until cancelled."""
     async with connected(settings) as client:
-        await export_from(client.bus, directory, every_seconds, say)
+        called = Called(nodes=settings.web.display_names, models=settings.web.model_names)
+        await export_from(client.bus, directory, every_seconds, say, called)
 
 
 async def export_from(
-    bus: Bus, directory: Path, every_seconds: float | None, say: Callable[[str], None]
+    bus: Bus,
+    directory: Path,
+    every_seconds: float | None,
+    say: Callable[[str], None],
+    called: Called = NOTHING_ELSE,
 ) -> None:
     """Write what this bus says; with an interval at each multiple of it since the start.
 
@@ -51,14 +60,14 @@ async def export_from(
     follow(bus, fleet)
     await heard(fleet)
     if every_seconds is None:
-        write(directory, fleet.snapshot(datetime.now(UTC)))
+        write(directory, fleet.snapshot(datetime.now(UTC)), called)
         return
     clock = asyncio.get_running_loop().time
     began, said = clock(), ""
     while True:
         problem = "" if bus.connected else LOST
         try:
-            write(directory, fleet.snapshot(datetime.now(UTC)), problem=problem)
+            write(directory, fleet.snapshot(datetime.now(UTC)), called, problem=problem)
         except OSError as error:
             problem = describe(error, directory)
         if problem and problem != said:

@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.text import Text
 
+from gleaner import names, taking
 from gleaner.bus.messages import GpuCondition
-from gleaner.cli import names
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", re.IGNORECASE)
@@ -59,21 +59,14 @@ class Offer:
     @property
     def ssh(self) -> str | None:
         """The line that leads there; None where there is nothing to lead to."""
-        return None if self.simulated or not names.is_plain(self.host) else f"ssh {self.host}"
+        return None if self.simulated else taking.ssh(self.host)
 
     @property
     def visible_devices(self) -> str | None:
         """The assignment that picks as many as were wanted; None for what does not exist."""
         if self.simulated:
             return None
-        picked = self.gpus[: self.wanted]
-        if all(one.gpu.startswith(("GPU-", "MIG-")) for one in picked):
-            # By UUID: CUDA numbers GPUs by speed, nvidia-smi by bus.
-            return f"CUDA_VISIBLE_DEVICES={','.join(one.gpu for one in picked)}"
-        if any(one.index is None for one in picked):
-            return None
-        indices = ",".join(str(one.index) for one in picked)
-        return f"CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={indices}"
+        return taking.visible_devices([(one.gpu, one.index) for one in self.gpus[: self.wanted]])
 
 
 def parse_bytes(text: str) -> float:

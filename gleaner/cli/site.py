@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition, GpuReading, GpuState, Holder
-from gleaner.cli import names
+from gleaner.cli.users import NOTHING_ELSE
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
 LOAD_PERCENT = 5.0
@@ -85,6 +86,11 @@ class Card:
     lines: tuple[Line, ...]
 
     @property
+    def full_model(self) -> str | None:
+        """The one model's name as the driver says it."""
+        return self.lines[0].name if self.model else None
+
+    @property
     def model(self) -> str | None:
         """What all its GPUs are called; None where they differ, and where there are none."""
         called = {line.model for line in self.lines}
@@ -96,16 +102,16 @@ class Card:
         return self.presence is Presence.ONLINE
 
 
-def cards(view: FleetView) -> list[Card]:
+def cards(view: FleetView, called: names.Called = NOTHING_ELSE) -> list[Card]:
     """Return all hosts by name, their GPUs by index."""
-    short = names.short_hosts(view.nodes.values())
+    short = names.short_hosts(view.nodes.values(), called.nodes)
     found = [
         Card(
             name=short[node.node],
             presence=node.presence(view.at),
             simulated=node.is_simulated,
             updated_at=_updated_at(node, view.at),
-            lines=tuple(_lines(node, view.at)),
+            lines=tuple(_lines(node, view.at, called)),
         )
         for node in view.nodes.values()
     ]
@@ -119,7 +125,7 @@ def rows(view: FleetView) -> list[tuple[object, ...]]:
         (names.host(node), node.is_simulated, line)
         for node in hosts
         if node.presence(view.at) is Presence.ONLINE
-        for line in _lines(node, view.at)
+        for line in _lines(node, view.at, NOTHING_ELSE)
         # Without a load a reader of old would take these for free.
         if line.verdict not in (Verdict.UNKNOWN, Verdict.LOST)
     ]
@@ -166,14 +172,14 @@ def judge(
             return Verdict.OCCUPIED
 
 
-def _lines(node: NodeView, now: datetime) -> Iterator[Line]:
+def _lines(node: NodeView, now: datetime, called: names.Called) -> Iterator[Line]:
     for gpu in node.gpus(now):
         # The parent of MIG devices is not one that somebody could take.
         if gpu.inventory is None or gpu.inventory.schedulable:
-            yield _line(node, gpu, now)
+            yield _line(node, gpu, now, called)
 
 
-def _line(node: NodeView, gpu: GpuView, now: datetime) -> Line:
+def _line(node: NodeView, gpu: GpuView, now: datetime, called: names.Called) -> Line:
     state, reading = gpu.state, gpu.reading
     condition = gpu.condition
     if node.presence(now) is not Presence.ONLINE:
@@ -188,7 +194,7 @@ def _line(node: NodeView, gpu: GpuView, now: datetime) -> Line:
         index=gpu.index,
         gpu=gpu.gpu,
         name=gpu.inventory.name if gpu.inventory else None,
-        model=names.model(gpu),
+        model=names.model(gpu, called.models),
         verdict=verdict,
         load_percent=load,
         activity_percent=activity,

@@ -19,7 +19,9 @@ from gleaner.bus.interface import Bus
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.top_rows import COLUMNS, Page, Row, arrange, details, fit, rows, summary, widths
+from gleaner.cli.users import NOTHING_ELSE
 from gleaner.fleet import Fleet, follow
+from gleaner.names import Called
 
 LOOK_SECONDS = 0.1
 """How often we look whether there is something to draw."""
@@ -32,7 +34,9 @@ REST = 4
 async def top(settings: Settings) -> None:
     """Show the fleet until somebody presses q."""
     async with connected(settings) as client:
-        await Top(client.bus).run_async()
+        web = settings.web
+        called = Called(nodes=web.display_names, models=web.model_names)
+        await Top(client.bus, called=called).run_async()
 
 
 class Details(ModalScreen[None]):
@@ -81,9 +85,15 @@ class Top(App[None]):
     DataTable { height: 1fr; }
     """
 
-    def __init__(self, bus: Bus, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        called: Called = NOTHING_ELSE,
+    ) -> None:
         super().__init__()
         self._bus = bus
+        self._called = called
         self._clock = clock
         self._fleet = Fleet()
         self._page = Page.GPUS
@@ -213,7 +223,7 @@ class Top(App[None]):
         said = self.screen_stack[0].query_one("#summary", Static)
         said.update(Text("\n").join(map(Text, lines)))
         found = arrange(
-            rows(view, self._page),
+            rows(view, self._page, self._called),
             words=self._words,
             column=self._column,
             downwards=self._downwards,

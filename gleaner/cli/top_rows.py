@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition, Run
-from gleaner.cli import names
 from gleaner.cli.status import COLOURS, explain, has_scheduler
-from gleaner.cli.users import not_counted, users
+from gleaner.cli.users import NOTHING_ELSE, not_counted, users
 from gleaner.cli.why import why
 from gleaner.cli.words import duration, gibibytes, percent
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
@@ -113,15 +113,15 @@ def fit(text: str, width: int, *, keeps_end: bool = False) -> str:
     return "…" + line[len(line) - width + 1 :] if keeps_end else line[: width - 1] + "…"
 
 
-def rows(view: FleetView, page: Page) -> list[Row]:
+def rows(view: FleetView, page: Page, called: names.Called = NOTHING_ELSE) -> list[Row]:
     """Return all lines of a page, in the fleet's own order."""
     match page:
         case Page.GPUS:
-            return list(_gpu_rows(view))
+            return list(_gpu_rows(view, called))
         case Page.USERS:
-            return list(_user_rows(view))
+            return list(_user_rows(view, called))
         case Page.RUNS:
-            return list(_run_rows(view))
+            return list(_run_rows(view, called))
 
 
 def arrange(found: Sequence[Row], *, words: str, column: int | None, downwards: bool) -> list[Row]:
@@ -140,7 +140,7 @@ def _order(row: Row, column: int) -> tuple[str, float]:
     return (value, 0.0) if isinstance(value, str) else ("", value or 0.0)
 
 
-def _gpu_rows(view: FleetView) -> Iterator[Row]:
+def _gpu_rows(view: FleetView, called: names.Called) -> Iterator[Row]:
     for node in view.nodes.values():
         now = node.node_time(view.at)
         is_online = node.presence(view.at) is Presence.ONLINE
@@ -151,12 +151,16 @@ def _gpu_rows(view: FleetView) -> Iterator[Row]:
             used = reading.memory_used_bytes if reading else None
             total = reading.memory_total_bytes if reading else None
             who = _who(node, gpu, view)
+            model = names.model(gpu, called.models)
             use = reading.utilization_percent if reading else None
             yield Row(
                 key=f"{node.node}/{gpu.gpu}",
                 cells=(
-                    Cell(text=_name(node, gpu), value=f"{node.node}:{gpu.index or 0:04}"),
-                    Cell(text=names.model(gpu), value=names.model(gpu)),
+                    Cell(
+                        text=_name(node, gpu, called),
+                        value=f"{_node(node, called)}:{gpu.index or 0:04}",
+                    ),
+                    Cell(text=model, value=model),
                     Cell(
                         text=gpu.condition.value,
                         value=gpu.condition.value,
@@ -170,6 +174,7 @@ def _gpu_rows(view: FleetView) -> Iterator[Row]:
                 sought=" ".join(
                     [
                         gpu.gpu,
+                        node.node,
                         names.host(node),
                         names.model(gpu),
                         *(names.user(one) for one in (gpu.state.holders if gpu.state else ())),
@@ -178,8 +183,12 @@ def _gpu_rows(view: FleetView) -> Iterator[Row]:
             )
 
 
-def _name(node: NodeView, gpu: GpuView) -> str:
-    return f"{node.node}:{'?' if gpu.index is None else gpu.index}"
+def _name(node: NodeView, gpu: GpuView, called: names.Called) -> str:
+    return f"{_node(node, called)}:{'?' if gpu.index is None else gpu.index}"
+
+
+def _node(node: NodeView, called: names.Called) -> str:
+    return names.node(node.node, names.host(node), called.nodes)
 
 
 def _who(node: NodeView, gpu: GpuView, view: FleetView) -> str:
@@ -190,8 +199,8 @@ def _who(node: NodeView, gpu: GpuView, view: FleetView) -> str:
     return "; ".join(filter(None, ("simulated" if node.is_simulated else "", text)))
 
 
-def _user_rows(view: FleetView) -> Iterator[Row]:
-    for one in users(view):
+def _user_rows(view: FleetView, called: names.Called) -> Iterator[Row]:
+    for one in users(view, called):
         yield Row(
             key=one.user,
             cells=(
@@ -205,13 +214,13 @@ def _user_rows(view: FleetView) -> Iterator[Row]:
         )
 
 
-def _run_rows(view: FleetView) -> Iterator[Row]:
+def _run_rows(view: FleetView, called: names.Called) -> Iterator[Row]:
     for node in view.nodes.values():
         for run in node.runs.values():
-            yield _run_row(view, node, run)
+            yield _run_row(view, node, run, called)
 
 
-def _run_row(view: FleetView, node: NodeView, run: Run) -> Row:
+def _run_row(view: FleetView, node: NodeView, run: Run, called: names.Called) -> Row:
     is_current = run.state.is_final or node.presence(view.at) is Presence.ONLINE
     # How long it has run, or how long ago it ended; of a silent node nobody knows.
     since = run.at if run.state.is_final else run.started_at
@@ -222,6 +231,7 @@ def _run_row(view: FleetView, node: NodeView, run: Run) -> Row:
     reason = f"simulated; {why_not}" if is_simulated else why_not
     indices = {gpu.gpu: gpu.index for gpu in node.gpus(view.at)}
     on = ",".join(str(indices[gpu]) if gpu in indices else "?" for gpu in run.gpus)
+    place = f"{_node(node, called)}:{on}"
     return Row(
         key=f"{node.node}/{run.run}",
         cells=(
@@ -229,10 +239,10 @@ def _run_row(view: FleetView, node: NodeView, run: Run) -> Row:
             Cell(text=run.run, value=run.run),
             Cell(text=state, value=state, style=_run_style(run, is_current=is_current)),
             Cell(text="–" if seconds is None else duration(seconds), value=seconds),
-            Cell(text=f"{node.node}:{on}", value=f"{node.node}:{on}"),
+            Cell(text=place, value=place),
             Cell(text=reason, value=reason),
         ),
-        sought=" ".join([*run.gpus, names.host(node)]),
+        sought=" ".join([*run.gpus, node.node, names.host(node)]),
     )
 
 
@@ -282,16 +292,18 @@ def details(view: FleetView, page: Page, key: str) -> tuple[str, list[str]] | No
     if page is Page.RUNS:
         run = node.runs.get(rest)
         return None if run is None else _about_run(node, run, view)
-    if all(gpu.gpu != rest for gpu in node.gpus(view.at)):
+    gpu = next((one for one in node.gpus(view.at) if one.gpu == rest), None)
+    if gpu is None:
         return None
     # The beginning of a UUID may stand for several.
     answer = next(one for one in why(view, rest) if one.what.endswith(f"({rest})"))
     blockers = [f"- {blocker.text}" for blocker in answer.blockers]
-    return answer.what, [answer.note, "", *(blockers or ["nothing stands in the way"])]
+    model = (gpu.inventory and gpu.inventory.name) or "model not known"
+    return answer.what, [model, answer.note, "", *(blockers or ["nothing stands in the way"])]
 
 
 def _about_run(node: NodeView, run: Run, view: FleetView) -> tuple[str, list[str]]:
-    row = _run_row(view, node, run)
+    row = _run_row(view, node, run, NOTHING_ELSE)
     titles = [column.title for column in COLUMNS[Page.RUNS]]
     lines = [f"{title}: {cell.text}" for title, cell in zip(titles, row.cells, strict=True)]
     if run.cause is not None:

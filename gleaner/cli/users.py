@@ -15,12 +15,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gleaner import names
 from gleaner.bus.messages import Holder
-from gleaner.cli import names
 from gleaner.cli.words import duration
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
 COLUMNS = ("user", "memory_used_bytes", "n_procs", "gpus", "since", "longest_seconds")
+
+NOTHING_ELSE = names.Called()
+"""Everything has its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,9 @@ def amount(number: int | None) -> str:
     return f"{mebibytes:.0f} MB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GB"
 
 
-def users(view: FleetView) -> list[User]:
+def users(view: FleetView, called: names.Called = NOTHING_ELSE) -> list[User]:
     """Return everybody who uses a GPU now, by memory and then by processes, most first."""
-    hosts = names.short_hosts(view.nodes.values())
+    hosts = names.short_hosts(view.nodes.values(), called.nodes)
     of: dict[str, list[Process]] = {}
     for node in view.nodes.values():
         if node.presence(view.at) is Presence.ONLINE:

@@ -70,6 +70,7 @@ def _strip(words: object) -> object:
 Words = Annotated[tuple[str, ...], BeforeValidator(_strip)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,63}$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:=/-]{1,63}$")]
 
 
 class Section(BaseModel):
@@ -213,6 +214,9 @@ class NodeSettings(Section):
     id: Name = Field(
         default_factory=lambda: safe_level(socket.gethostname()),
         description="Its name on the bus (`[a-z0-9_-]`); the host's name by default.",
+    )
+    labels: Annotated[tuple[Label, ...], BeforeValidator(_strip)] = Field(
+        (), description="Words to find it by on the page: `nvlink`, `lab-a`."
     )
     data_directory: Path = Field(
         default_factory=default_data_directory,

@@ -101,6 +101,7 @@ class Reports:
             notices_opens_by=self._notices.by if sees_others and not unheard else "check",
             notices_people_by=people,
             limitations=limitations,
+            labels=self._settings.labels,
             at=datetime.now(UTC),
         )
         self._bus.publish(self._inventory)

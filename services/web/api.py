@@ -16,6 +16,7 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RequestKind
 from services.web.live import Live
+from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
@@ -46,6 +47,16 @@ class Events(BaseModel):
 
 LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """What people see in terminals, too: nothing that would steer one."""
+
+
+class LastHour(BaseModel):
+    """Utilization in percent, in sixty means of a minute, the current minute last."""
+
+    at: Utc
+    gpus: dict[str, tuple[int | None, ...]]
+    """By UUID; null: not known."""
+
+
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
 
 
@@ -126,6 +137,13 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     async def gpus() -> tuple[Gpu, ...]:
         """Return all GPUs."""
         return tuple(gpu for one in live.snapshot().nodes for gpu in one.gpus)
+
+    @api.get("/last-hour")
+    async def last_hour(node: NodeName | None = None) -> LastHour:
+        """Return the utilization of the last hour: of a node, or of all if they are not many."""
+        moment = live.moment()
+        nodes = [one.node for one in moment.facts if node in (None, one.node)]
+        return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
 
     @api.get("/runs")
     async def runs() -> tuple[ShownRun, ...]:

@@ -18,15 +18,17 @@ from starlette.types import Scope
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
+from services.web.filter import from_query
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
-from services.web.pages import STATIC, Pages
+from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
+REFRESH_SECONDS_MIN = 5
 STREAM_HEADERS = {
     # Caddy's `encode gzip` holds events back for seconds unless the stream says it is encoded.
     "Content-Encoding": "identity",
@@ -39,13 +41,14 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
     pages, answers = Pages(), Answers()
 
     async def page(request: Request, only: str | None = None) -> Response:
-        snapshot = live.snapshot()
-        is_known = only is None or any(node.node == only for node in snapshot.nodes)
+        moment = live.moment()
+        is_known = only is None or any(node.node == only for node in moment.facts)
         peer = request.client.host if request.client else None
-        # In a thread: a thousand nodes take half a second, and the stream must not wait.
+        nodes = [node.node for node in moment.facts if only in (None, node.node)]
+        # In a thread: a thousand nodes take a while, and the stream must not wait.
         html = await asyncio.to_thread(
             pages.render,
-            snapshot,
+            moment,
             # Relative, so that any prefix of a proxy in front of us is right.
             root="./" if only is None else "../",
             controls=rules.controls(request.headers, peer),
@@ -53,6 +56,9 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
             answer=answers.get(request.query_params.get("answer", ""))
             if is_known
             else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
+            wanted=from_query(request.query_params) if only is None else None,
+            hour=live.last_hour(nodes if len(nodes) <= CARDS_MAX else ()),
+            refresh_seconds=_refresh_seconds(request.query_params.get("refresh", "")),
         )
         return HTMLResponse(html, 200 if is_known else 404)
 
@@ -85,7 +91,8 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return PlainTextResponse("the broker cannot be reached\n", 503)
 
     async def metrics(_: Request) -> Response:
-        text = await asyncio.to_thread(render_metrics, live.snapshot())
+        moment = live.moment()
+        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot()))
         return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(
@@ -101,6 +108,12 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         ],
         middleware=[Middleware(Guard, rules=rules)],
     )
+
+
+def _refresh_seconds(text: str) -> int:
+    """Return how often a page without script reloads; what makes no sense changes nothing."""
+    seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    return seconds if seconds >= REFRESH_SECONDS_MIN else REFRESH_SECONDS
 
 
 async def _ask(questions: Questions, form: dict[str, str], by: str) -> GivenAnswer:

@@ -7,13 +7,13 @@ past tense what was known.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from gleaner import fleet as known
-from gleaner.bus.messages import GpuCondition, Holder, Run, SchedulerState
-from services.web.view import FreeModel, Gpu, Node, Overview, Readings, ShownRun
+from gleaner import names
+from gleaner.bus.messages import GpuCondition, GpuReading, Holder, Run, SchedulerState
+from services.web.view import Gpu, GpuReadings, Node, Readings, ShownRun
 
 REACTION = {
     "fanotify": "within milliseconds (fanotify)",
@@ -26,10 +26,26 @@ CLOCK_TOLERANCE_SECONDS = 2.0
 """A clock that differs by less is taken for ours: the difference is mostly the network's."""
 
 
-def show_facts(
-    node: known.NodeView, now: datetime, scheduler: SchedulerState | None, names: Mapping[str, str]
+def show_node(
+    node: known.NodeView, now: datetime, scheduler: SchedulerState | None, called: names.Called
+) -> tuple[Node, Readings]:
+    """Return a node without its readings, and its readings."""
+    gpus = node.gpus(now)
+    return _show_facts(node, now, scheduler, called, gpus), _show_readings(node, now, gpus)
+
+
+def show_readings(node: known.NodeView, now: datetime) -> Readings:
+    """Return a node's readings; None everywhere when they are not current."""
+    return _show_readings(node, now, node.gpus(now))
+
+
+def _show_facts(
+    node: known.NodeView,
+    now: datetime,
+    scheduler: SchedulerState | None,
+    called: names.Called,
+    gpus: tuple[known.GpuView, ...],
 ) -> Node:
-    """Return a node without its readings."""
     inventory, people, runner = node.inventory, node.people, node.runner
     presence = node.presence(now)
     is_current = presence is known.Presence.ONLINE
@@ -38,8 +54,9 @@ def show_facts(
     drains = scheduler.drains if scheduler else ()
     return Node(
         node=node.node,
-        name=names.get(node.node, node.node),
+        name=names.node(node.node, inventory.host if inventory else None, called.nodes),
         host=inventory.host if inventory else None,
+        labels=inventory.labels if inventory else (),
         presence=presence,
         presence_text=_PRESENCE_TEXT[presence],
         heard_at=None if is_current else node.beat_received_at,
@@ -51,8 +68,11 @@ def show_facts(
         notices_opens_by=inventory.notices_opens_by if inventory else None,
         notices_people_by=inventory.notices_people_by if inventory else None,
         reaction=REACTION[inventory.notices_opens_by] if inventory else None,
-        limitations=_limitations(node),
-        gpus=tuple(_show_gpu(node.node, gpu, is_current, ahead) for gpu in node.gpus(now)),
+        limitations=_limitations(node, ahead),
+        gpus=tuple(
+            _show_gpu(node.node, gpu, is_current=is_current, ahead=ahead, models=called.models)
+            for gpu in gpus
+        ),
         people_watched=people.watched if people else None,
         people_active=people.active if people and is_current else None,
         people_reason=people.reason if people and is_current else "not known now",
@@ -81,27 +101,27 @@ def show_facts(
     )
 
 
-def show_readings(node: known.NodeView, now: datetime) -> Readings:
-    """Return a node's readings; None everywhere when they are not current."""
+def _show_readings(
+    node: known.NodeView, now: datetime, gpus: tuple[known.GpuView, ...]
+) -> Readings:
     telemetry = node.current_telemetry(now)
-    rows = []
-    for gpu in node.gpus(now):
-        reading = gpu.reading
-        rows.append(
-            (
-                reading.utilization_percent,
-                reading.memory_used_bytes,
-                reading.temperature_celsius,
-                reading.power_watts,
-            )
-            if reading
-            else (None, None, None, None)
-        )
     return Readings(
         node=node.node,
         readings_at=telemetry.at - _clock_ahead(node) if telemetry else None,
         host_reading=telemetry.host if telemetry else None,
-        gpus=tuple(rows),
+        gpus=tuple(_numbers(gpu.reading) for gpu in gpus),
+    )
+
+
+def _numbers(reading: GpuReading | None) -> GpuReadings:
+    if reading is None:
+        return (None, None, None, None, None)
+    return (
+        reading.utilization_percent,
+        reading.memory_used_bytes,
+        reading.temperature_celsius,
+        reading.power_watts,
+        reading.unattributed_memory_bytes,
     )
 
 
@@ -118,9 +138,10 @@ def with_readings(node: Node, readings: Readings) -> Node:
                         "memory_used_bytes": memory,
                         "temperature_celsius": temperature,
                         "power_watts": power,
+                        "unattributed_memory_bytes": unattributed,
                     }
                 )
-                for gpu, (utilization, memory, temperature, power) in zip(
+                for gpu, (utilization, memory, temperature, power, unattributed) in zip(
                     node.gpus, readings.gpus, strict=True
                 )
             ),
@@ -152,38 +173,6 @@ def show_run(run: Run, ahead: timedelta = timedelta(), *, is_current: bool = Tru
     )
 
 
-def show_overview(
-    nodes: Iterable[Node],
-    *,
-    connected: bool,
-    has_scheduler: bool,
-    scheduler: SchedulerState | None,
-    evictions: tuple[ShownRun, ...],
-    version: str,
-) -> Overview:
-    """Return the answer first: how many GPUs are free, and what else there is to know."""
-    nodes = tuple(nodes)
-    gpus = [gpu for node in nodes for gpu in node.gpus if gpu.schedulable]
-    states = Counter(gpu.state.value for gpu in gpus)
-    presences = Counter(node.presence for node in nodes)
-    free = states["idle"] + states["ours"]
-    return Overview(
-        headline=_headline(free, len(gpus), len(nodes)),
-        details=_details(states, presences, sum(len(n.gpus) for n in nodes if n.simulated)),
-        connected=connected,
-        gpus=len(gpus),
-        free=free,
-        states={state.value: states[state.value] for state in GpuCondition},
-        nodes=len(nodes),
-        nodes_online=presences[known.Presence.ONLINE],
-        scheduler_online=has_scheduler,
-        free_models=_free_models(nodes),
-        pauses=tuple(pause for pause in (scheduler.pauses if scheduler else ()) if not pause.node),
-        evictions=evictions,
-        version=version,
-    )
-
-
 _PRESENCE_TEXT = {
     known.Presence.ONLINE: "online",
     known.Presence.STALE: "stale: no sign of life for more than 10 s",
@@ -192,7 +181,14 @@ _PRESENCE_TEXT = {
 }
 
 
-def _show_gpu(node: str, gpu: known.GpuView, is_current: bool, ahead: timedelta) -> Gpu:
+def _show_gpu(
+    node: str,
+    gpu: known.GpuView,
+    *,
+    is_current: bool,
+    ahead: timedelta,
+    models: Mapping[str, str],
+) -> Gpu:
     inventory, state, run = gpu.inventory, gpu.state, gpu.run
     holders = state.holders if state and is_current else ()
     return Gpu(
@@ -200,7 +196,7 @@ def _show_gpu(node: str, gpu: known.GpuView, is_current: bool, ahead: timedelta)
         node=node,
         index=gpu.index,
         name=inventory.name if inventory else None,
-        model=_model(inventory.name if inventory else None),
+        model=names.short_model(inventory.name if inventory else None, models) or "unknown model",
         memory_total_bytes=inventory.memory_total_bytes if inventory else None,
         power_limit_watts=inventory.power_limit_watts if inventory else None,
         schedulable=inventory.schedulable if inventory else True,
@@ -242,10 +238,6 @@ def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
     return reasons[0] if reasons else "not known"
 
 
-def _model(name: str | None) -> str:
-    return name.removeprefix("NVIDIA ") if name else "unknown model"
-
-
 def _clock_ahead(node: known.NodeView) -> timedelta:
     """Return by how much the node's clock is ahead of ours, in whole seconds."""
     if node.beat is None or node.beat_received_at is None:
@@ -254,8 +246,14 @@ def _clock_ahead(node: known.NodeView) -> timedelta:
     return timedelta(seconds=round(seconds) if abs(seconds) > CLOCK_TOLERANCE_SECONDS else 0)
 
 
-def _limitations(node: known.NodeView) -> tuple[str, ...]:
+def _limitations(node: known.NodeView, ahead: timedelta) -> tuple[str, ...]:
     found = list(node.inventory.limitations) if node.inventory else []
+    if ahead:
+        seconds = ahead.total_seconds()
+        found.append(
+            f"its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours; "
+            "times are shown by ours"
+        )
     found += node.people.problems if node.people else ()
     if node.runner:
         found += node.runner.limitations
@@ -267,57 +265,3 @@ def _limitations(node: known.NodeView) -> tuple[str, ...]:
 
 def _newest_first(run: Run) -> tuple[bool, float]:
     return run.state.is_final, -(run.started_at or run.at).timestamp()
-
-
-def _headline(free: int, gpus: int, nodes: int) -> str:
-    if not nodes:
-        return "No node has been heard yet"
-    return f"{free} of {_count(gpus, 'GPU')} free"
-
-
-def _details(
-    states: Mapping[str, int], presences: Mapping[known.Presence, int], simulated: int
-) -> tuple[str, ...]:
-    found = [f"{states['ours']} of them at work"] if states["ours"] else []
-    found += [
-        f"{states[state]} {state}"
-        for state in ("busy", "held", "dirty", "lost", "unknown")
-        if states[state]
-    ]
-    found += [
-        f"{_count(presences[presence], 'node')} {text}"
-        for presence, text in (
-            (known.Presence.STALE, "stale"),
-            (known.Presence.OFFLINE, "offline"),
-            (known.Presence.UNHEARD, "not heard yet"),
-        )
-        if presences[presence]
-    ]
-    if simulated:
-        found.append(f"{_count(simulated, 'GPU')} simulated")
-    return tuple(found)
-
-
-def _free_models(nodes: tuple[Node, ...]) -> tuple[FreeModel, ...]:
-    totals: Counter[str] = Counter()
-    places: dict[str, Counter[str]] = {}
-    for node in nodes:
-        for gpu in node.gpus:
-            if not gpu.schedulable:
-                continue
-            totals[gpu.model] += 1
-            if gpu.state in (GpuCondition.IDLE, GpuCondition.OURS):
-                places.setdefault(gpu.model, Counter())[node.name] += 1
-    return tuple(
-        FreeModel(
-            model=model,
-            free=found.total(),
-            total=totals[model],
-            nodes=tuple(name for name, _ in found.most_common()),
-        )
-        for model, found in sorted(places.items(), key=lambda item: (-item[1].total(), item[0]))
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

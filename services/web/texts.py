@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 
@@ -49,6 +50,53 @@ def milliseconds(seconds: float | None) -> str:
     if seconds < 1:
         return f"{_half_up(seconds * 1000)} ms"
     return f"{seconds:.2f} s"
+
+
+def amount(number: int | None) -> str:
+    """Return an amount of memory: `900 MB`, and from 1024 on `1.37 GB`; binary units."""
+    if number is None:
+        return "–"
+    mebibytes = number / 2**20
+    return f"{_half_up(mebibytes)} MB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GB"
+
+
+def hours(since: datetime | None, now: datetime) -> str:
+    """Return how many hours ago something was: `5.2`."""
+    if since is None:
+        return "–"
+    return f"{max(0.0, (now - since).total_seconds()) / 3600:.1f}"
+
+
+def ratio(part: float | None, total: float | None) -> int | None:
+    """Return a share in whole percent that may be more than 100, or None."""
+    return None if part is None or not total else _half_up(100 * part / total)
+
+
+def level(percent: float | None, low: float, high: float) -> str:
+    """Return `low` up to the first threshold, `mid` up to the second, `high` above; `none`."""
+    if percent is None:
+        return "none"
+    return "low" if percent <= low else "mid" if percent <= high else "high"
+
+
+def spark(minutes: Sequence[int | None]) -> str:
+    """Return the path of a line through a row of percents, in a box of 59 × 100; gaps stay open."""
+    steps, is_drawing = [], False
+    for x, value in enumerate(minutes):
+        if value is None:
+            is_drawing = False
+            continue
+        # A minute alone between two gaps is a dot: a line of no length with round ends.
+        steps.append(f"{'L' if is_drawing else f'M{x} {100 - value}L'}{x} {100 - value}")
+        is_drawing = True
+    return "".join(steps)
+
+
+def spark_text(minutes: Sequence[int | None]) -> str:
+    """Say in words what the line shows."""
+    known = [value for value in minutes if value is not None]
+    mean = _half_up(sum(known) / len(known)) if known else 0
+    return f"utilization in the last hour: {mean} % in the mean, at most {max(known, default=0)} %"
 
 
 def _half_up(number: float) -> int:

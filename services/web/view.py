@@ -24,8 +24,9 @@ from gleaner.bus.messages import (
 )
 from gleaner.fleet import Presence
 
-GpuReadings = tuple[float | None, int | None, float | None, float | None]
-"""Utilization in percent, memory used in bytes, temperature in °C, power in W."""
+GpuReadings = tuple[float | None, int | None, float | None, float | None, int | None]
+"""Utilization in percent, memory used in bytes, temperature in °C, power in W, memory that no
+process accounts for in bytes."""
 
 
 class Gpu(Value):
@@ -36,7 +37,7 @@ class Gpu(Value):
     index: int | None
     name: str | None
     model: str
-    """The name without its maker's, for people to read."""
+    """The short name for people to read: by `web.model_names`, or without its maker's."""
     memory_total_bytes: int | None
     power_limit_watts: float | None
     schedulable: bool
@@ -61,6 +62,8 @@ class Gpu(Value):
     memory_used_bytes: int | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    unattributed_memory_bytes: int | None = None
+    """In use, but not by any process that can be named."""
 
 
 class ShownRun(Value):
@@ -97,6 +100,8 @@ class Node(Value):
     name: str
     """What it is called on the page."""
     host: str | None
+    labels: tuple[str, ...]
+    """Words of its administrator, to find it by."""
     presence: Presence
     presence_text: str
     heard_at: Utc | None
@@ -143,14 +148,47 @@ class Readings(Value):
     """In the order of `Node.gpus`."""
 
 
+class Offer(Value):
+    """The free GPUs of one model on one node."""
+
+    node: str
+    name: str
+    simulated: bool
+    idle: int
+    on_demand: int
+    """Used by our runs, which leave at once."""
+    host: str | None
+    """For the line to copy; None where there is nothing to lead to."""
+    gpus: tuple[tuple[str, int | None], ...]
+    """UUID and index, idle ones first."""
+
+
 class FreeModel(Value):
     """Free GPUs of one model."""
 
     model: str
     free: int
     total: int
-    nodes: tuple[str, ...]
-    """The names of the nodes with free ones, the one with most first."""
+    nodes: int
+    """How many nodes have free ones."""
+    offers: tuple[Offer, ...]
+    """The best of them: most idle ones first, and the one with most in all."""
+
+
+class User(Value):
+    """What one person uses now, over all nodes that are online."""
+
+    user: str
+    memory_used_bytes: int | None
+    """Of the processes whose memory is known; None if that is none of them."""
+    memory_is_complete: bool
+    n_procs: int
+    """One for each process and GPU."""
+    n_gpus: int
+    gpus: tuple[str, ...]
+    """`atlas-0,1`: the nodes' names with the indices, the first few nodes."""
+    more_nodes: int
+    """How many nodes are not listed."""
 
 
 class Overview(Value):
@@ -169,6 +207,8 @@ class Overview(Value):
     nodes_online: int
     scheduler_online: bool
     free_models: tuple[FreeModel, ...]
+    not_counted: tuple[str, ...]
+    """Whose last processes are not in the table of users, and why; the first few."""
     pauses: tuple[Pause, ...]
     """Of the fleet."""
     evictions: tuple[ShownRun, ...]
@@ -182,6 +222,10 @@ class Snapshot(Value):
     at: Utc
     overview: Overview
     nodes: tuple[Node, ...]
+    """With their readings; on the stream without, and those follow in `readings`."""
+    users: tuple[User, ...] = ()
+    """Most memory first."""
+    readings: tuple[Readings, ...] = ()
 
 
 class Delta(Value):
@@ -193,3 +237,6 @@ class Delta(Value):
     """New, or with a changed fact; whole."""
     readings: tuple[Readings, ...] = ()
     gone: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    """Those who changed; whole."""
+    users_gone: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Take pictures of the example fleet: `python -m tests.browser.look FOLDER`."""
+"""Take pictures of the example fleet and of a large one: `python -m tests.browser.look FOLDER`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import start
+from tests.web.large import LargeFleet
 from tests.web.site import Site
 
 
@@ -56,6 +57,32 @@ def main(folder: Path) -> None:
         site.stop()
         page.wait_for_selector("#link[data-link=lost]")
         page.screenshot(path=folder / "lost.png")
+        browser.close()
+    large(folder)
+
+
+def large(folder: Path, nodes: int = 1000) -> None:
+    """Take the page of a large fleet."""
+    with Site(large=LargeFleet(nodes)) as site, sync_playwright() as playwright:
+        browser = start(playwright)
+        for name, width, scheme in (
+            ("wide", 1400, "light"),
+            ("dark", 1900, "dark"),
+            ("phone", 390, "light"),
+        ):
+            page = browser.new_page(
+                viewport={"width": width, "height": 1000},
+                color_scheme=scheme,  # type: ignore[arg-type]
+            )
+            page.goto(site.url)
+            page.wait_for_selector("main[data-live]")
+            page.wait_for_selector(".row[data-presence=online]")
+            page.wait_for_timeout(6000)
+            page.screenshot(path=folder / f"large-{name}.png")
+            page.locator("#part-users").scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
+            page.screenshot(path=folder / f"large-{name}-users.png")
+            page.close()
         browser.close()
 
 

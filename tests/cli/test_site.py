@@ -15,6 +15,7 @@ from gleaner.bus.messages import GpuCondition, Holder, Inventory, Telemetry
 from gleaner.cli.site import COLUMNS, Card, Line, Verdict, cards, counts, judge, rows
 from gleaner.cli.site_page import render
 from gleaner.fleet import FleetView
+from gleaner.names import Called
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import A100, GIB, MARKUP, Example, gpu_id
@@ -250,3 +251,13 @@ def test_a_fleet_that_fell_silent_has_nothing_free() -> None:
     assert [verdict for verdict, _ in counts(cards(later))] == [Verdict.UNKNOWN]
     assert rows(later) == []
     assert "stale: as last known" in page(later)
+
+
+def test_short_names_stand_on_the_page_and_full_ones_in_the_table() -> None:
+    called = Called(nodes={"atlas": "Zeus"}, models={"NVIDIA H100 80GB HBM3": "H100"})
+    found = {card.name: card for card in cards(example_fleet(), called)}
+    table = rows(example_fleet())
+
+    assert found["Zeus"].model == "H100"
+    assert found["Zeus"].full_model == "NVIDIA H100 80GB HBM3"
+    assert ("atlas.example.org", "NVIDIA H100 80GB HBM3") in {(row[6], row[4]) for row in table}

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from gleaner.cli.top_rows import COLUMNS, Page, Row, arrange, details, fit, rows, summary, widths
+from gleaner.names import Called
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import MARKUP, Example, gpu_id
@@ -33,6 +34,22 @@ def test_a_gpu_has_state_age_use_memory_and_who_has_it() -> None:
         "62.4/80 GiB",
         "alice computes (pid 4711, python)",
     ]
+
+
+def test_nodes_and_models_are_called_as_the_administrator_calls_them() -> None:
+    called = Called(nodes={"atlas": "Atlas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
+    found = {row.key: cells(row) for row in rows(example_fleet(), Page.GPUS, called)}
+    users = {row.key: cells(row) for row in rows(example_fleet(), Page.USERS, called)}
+
+    assert found[f"atlas/{gpu_id('atlas', 0)}"][:2] == ["Atlas:0", "H100"]
+    assert users["bob"][-1] == "Atlas-5"
+
+
+def test_a_gpu_is_found_by_what_its_node_and_model_really_are_called() -> None:
+    called = Called(nodes={"atlas": "Zeus"}, models={"NVIDIA H100 80GB HBM3": "H"})
+    found = rows(example_fleet(), Page.GPUS, called)
+
+    assert len(arrange(found, words="atlas h100", column=None, downwards=True)) == 8
 
 
 def test_a_silent_gpu_is_unknown_and_has_no_age_and_no_readings() -> None:
@@ -127,7 +144,7 @@ def test_details_of_a_gpu_are_its_blockers() -> None:
 
     assert found == (
         f"atlas:4 ({gpu_id('atlas', 4)})",
-        ["idle", "", "- idle for 24 of 60 s"],
+        ["NVIDIA H100 80GB HBM3", "idle", "", "- idle for 24 of 60 s"],
     )
 
 

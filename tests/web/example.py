@@ -93,7 +93,9 @@ class Example:
         """A busy machine with eight GPUs in nearly all states."""
         node = "atlas"
         yield self.online(node)
-        yield self.inventory(node, H100, 8, 80 * GIB, notices="fanotify")
+        yield self.inventory(
+            node, H100, 8, 80 * GIB, notices="fanotify", labels=("nvlink", "lab-a")
+        )
         trainer = self.holder(4711, "alice", "python train.py", 62 * GIB, hours=2, minutes=14)
         yield self.state(node, 0, "busy", "alice computes (pid 4711, python)", trainer, hours=2)
         yield self.state(node, 1, "busy", "alice computes (pid 4711, python)", trainer, hours=2)
@@ -303,6 +305,7 @@ class Example:
         notices: Any,
         source: Any = "nvml",
         limitations: tuple[str, ...] = (),
+        labels: tuple[str, ...] = (),
     ) -> Inventory:
         """Return what a node is."""
         return Inventory(
@@ -326,6 +329,7 @@ class Example:
             notices_opens_by=notices,
             notices_people_by="fanotify",
             limitations=limitations,
+            labels=labels,
             at=self.ago(hours=9),
         )
 

@@ -20,13 +20,21 @@ from services.web.questions import Questions
 from services.web.security import Rules
 from services.web.service import listen, make_server, serve_http
 from tests.web.example import Example
+from tests.web.large import LargeFleet
 
 
 class Site:
     """Runs the service; `with Site() as site: … site.url`."""
 
-    def __init__(self, listen: str = "127.0.0.1:0", rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        listen: str = "127.0.0.1:0",
+        rules: Rules | None = None,
+        large: LargeFleet | None = None,
+    ) -> None:
+        """With a large fleet instead of the example's."""
         self.settings = WebSettings(listen=listen)
+        self.large = large
         self.rules = rules or Rules(hosts=frozenset({"localhost"}))
         self.url = ""
         self.asked: list[Request] = []
@@ -85,7 +93,7 @@ class Site:
         async with self._fleet, self.bus:
             with listen(self.settings) as listener:
                 self.url = self._url(listener)
-                self._publish(Example(datetime.now(UTC)).messages())
+                await self._introduce()
                 server = make_server(app)
                 tasks = [
                     asyncio.create_task(self.live.run()),
@@ -100,7 +108,19 @@ class Site:
                     task.cancel()
                 await asyncio.wait(tasks)
 
+    async def _introduce(self) -> None:
+        if self.large is None:
+            self._publish(Example(datetime.now(UTC)).messages())
+            return
+        for number, message in enumerate(self.large.facts()):
+            self._fleet.publish(message)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+
     async def _beats(self) -> None:
+        while self.large is not None:
+            self._publish([self.large.scheduler_beat(), *self.large.beats(self.large.nodes)])
+            await asyncio.sleep(1)
         while True:
             example = Example(datetime.now(UTC))
             self._publish(example.beats())

@@ -22,6 +22,16 @@ def words(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
+READINGS = (
+    "utilization_percent",
+    "memory_used_bytes",
+    "temperature_celsius",
+    "power_watts",
+    "unattributed_memory_bytes",
+)
+"""In the order in which the stream says them."""
+
+
 async def test_the_page_says_it_all_without_script(busy: Web) -> None:
     page = await busy.client.get("/")
 
@@ -57,6 +67,12 @@ async def test_page_api_and_stream_show_the_same(busy: Web) -> None:
     fleet = (await busy.client.get("/api/fleet")).json()
     page = words((await busy.client.get("/")).text)
 
+    readings = {one["node"]: one for one in streamed.pop("readings")}
+    for node in streamed["nodes"]:
+        node |= {key: readings[node["node"]][key] for key in ("readings_at", "host_reading")}
+        for gpu, numbers in zip(node["gpus"], readings[node["node"]]["gpus"], strict=True):
+            gpu |= dict(zip(READINGS, numbers, strict=True))
+    assert fleet.pop("readings") == []
     assert streamed == fleet
     assert fleet["overview"]["headline"] in page
     for node in fleet["nodes"]:
@@ -264,7 +280,7 @@ async def test_who_may_not_change_anything_sees_no_buttons(busy: Web) -> None:
         page = await stranger.get("/")
         answer = await stranger.post("/api/pause", json={})
 
-    assert "<button" not in page.text
+    assert '<form class="control"' not in page.text
     assert "web.control_token_file" in page.text
     assert answer.status_code == 403
     assert "web.control_token_file" in answer.json()["detail"]

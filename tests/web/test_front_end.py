@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from services.web import pages
-from services.web.show import show_overview
+from services.web.board import Moment
+from services.web.overview import show_overview
 from services.web.typescript import types
-from services.web.view import Snapshot
 from tests.builders import NOW
 
 FRONT_END = Path(pages.__file__).parent / "frontend"
@@ -48,7 +48,9 @@ def test_without_the_built_front_end_the_page_says_so_and_reloads(tmp_path: Path
         (), connected=True, has_scheduler=True, scheduler=None, evictions=(), version="0"
     )
     page = pages.Pages(tmp_path).render(
-        Snapshot(at=NOW, overview=overview, nodes=()), root="./", controls="open"
+        Moment(at=NOW, overview=overview, facts=(), readings={}, users=()),
+        root="./",
+        controls="open",
     )
 
     assert "The front end was not built" in page

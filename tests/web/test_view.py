@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from gleaner.bus.messages import GpuCondition, Run, RunState
 from gleaner.fleet import Presence
+from services.web.live import Live
 from services.web.view import Node
 from tests.builders import NOW
 from tests.web.conftest import Web
@@ -41,7 +42,7 @@ def test_free_gpus_are_counted_by_model_with_the_shown_names_of_their_nodes(busy
     models = {one.model: one for one in busy.live.snapshot().overview.free_models}
 
     assert (models["A100-SXM4-40GB"].free, models["A100-SXM4-40GB"].total) == (3, 8)
-    assert models["A100-SXM4-40GB"].nodes == ("Boreas",)
+    assert [offer.name for offer in models["A100-SXM4-40GB"].offers] == ["Boreas"]
     assert "NVIDIA" in H100
     assert models["H100 80GB HBM3"].free == 3
 
@@ -152,3 +153,38 @@ def test_how_fast_a_node_leaves_is_said_in_words(busy: Web) -> None:
 
     assert reactions["atlas"] == "within milliseconds (fanotify)"
     assert "polling only" in (reactions["draco"] or "")
+
+
+async def test_a_host_that_is_an_address_is_shown_whole(web: Web) -> None:
+    example = web.example()
+    address = example.inventory("10-0-0-5", H100, 1, 2**36, notices="check")
+    await web.say([address.model_copy(update={"host": "10.0.0.5"})])
+
+    assert node(web, "10-0-0-5").name == "10.0.0.5"
+
+
+async def test_the_administrators_names_for_models_and_nodes_are_shown() -> None:
+    web = Web()
+    web.live = Live(web.bus, {"atlas": "Atlas"}, lambda: web.now, models={H100: "H100"})
+    async with web.others, web.bus:
+        await web.say(web.example().messages())
+
+        atlas = node(web, "atlas")
+
+        assert (atlas.name, atlas.gpus[0].model, atlas.gpus[0].name) == ("Atlas", "H100", H100)
+        web.live.close()
+
+
+async def test_a_clock_that_is_wrong_is_said(busy: Web) -> None:
+    await busy.say([busy.example().beat("atlas", hours=-1)])
+
+    assert "its clock is 3600 s ahead of ours; times are shown by ours" in (
+        node(busy, "atlas").limitations
+    )
+
+
+async def test_an_online_node_without_current_readings_is_counted(busy: Web) -> None:
+    busy.later(40)
+    await busy.say([busy.example().beat("atlas")])
+
+    assert "1 node without current readings" in busy.live.snapshot().overview.details

@@ -109,6 +109,8 @@ class Inventory(Message):
     notices_people_by: Literal["fanotify", "inotify", "atime", "script", "nothing"]
     limitations: tuple[str, ...] = ()
     """What this node cannot see or do, and what that costs, one sentence each."""
+    labels: tuple[str, ...] = ()
+    """Words of its administrator, to find it by: `nvlink`, `lab-a`."""
     at: Utc
 
 

@@ -173,6 +173,7 @@ GOLDEN: tuple[Message, ...] = (
         notices_opens_by="fanotify",
         notices_people_by="inotify",
         limitations=("other users' terminals are not seen",),
+        labels=("nvlink", "lab-a"),
         at=NOW,
     ),
     People(

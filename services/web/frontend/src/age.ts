@@ -1,6 +1,7 @@
 // `<gl-age datetime="…">`: how long ago something was, by the server's clock; counts on by itself.
+// With `data-unit="hours"` in hours with a decimal.
 
-import { age } from "./texts";
+import { age, hours } from "./texts";
 
 let offsetMs = -Infinity;
 const shown = new Set<Age>();
@@ -35,7 +36,8 @@ class Age extends HTMLElement {
   update(): void {
     const at = this.getAttribute("datetime");
     if (!at || offsetMs === -Infinity) return;
-    const text = age((serverTime() - Date.parse(at)) / 1000);
+    const seconds = (serverTime() - Date.parse(at)) / 1000;
+    const text = this.dataset["unit"] === "hours" ? hours(seconds) : age(seconds);
     if (this.textContent !== text) this.textContent = text;
   }
 }

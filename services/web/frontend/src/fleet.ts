@@ -1,24 +1,30 @@
 // What is known of the fleet: a snapshot, and the deltas that came since.
 
-import type { Delta, Node, Overview, Readings, Snapshot } from "./view";
+import type { Delta, Node, Overview, Readings, Snapshot, User } from "./view";
 
 export interface Fleet {
   at: string;
   overview: Overview;
   /** By id. An unchanged node stays the same object, so that it need not be drawn again. */
   nodes: Map<string, Node>;
+  /** Most memory first; the same array until somebody changes. */
+  users: User[];
 }
 
 export function fromSnapshot(snapshot: Snapshot): Fleet {
-  return {
+  const fleet = {
     at: snapshot.at,
     overview: snapshot.overview,
     nodes: new Map(snapshot.nodes.map((node) => [node.node, node])),
+    users: snapshot.users,
   };
+  takeReadings(fleet, snapshot.readings);
+  return fleet;
 }
 
 export function toSnapshot(fleet: Fleet): Snapshot {
-  return { at: fleet.at, overview: fleet.overview, nodes: sorted(fleet) };
+  const { at, overview, users } = fleet;
+  return { at, overview, users, nodes: sorted(fleet), readings: [] };
 }
 
 export function sorted(fleet: Fleet): Node[] {
@@ -30,11 +36,28 @@ export function take(fleet: Fleet, delta: Delta): void {
   fleet.at = delta.at;
   if (delta.overview) fleet.overview = delta.overview;
   for (const node of delta.nodes) fleet.nodes.set(node.node, node);
-  for (const readings of delta.readings) {
+  takeReadings(fleet, delta.readings);
+  for (const node of delta.gone) fleet.nodes.delete(node);
+  if (delta.users.length || delta.users_gone.length) takeUsers(fleet, delta);
+}
+
+function takeReadings(fleet: Fleet, all: Readings[]): void {
+  for (const readings of all) {
     const node = fleet.nodes.get(readings.node);
     if (node) fleet.nodes.set(node.node, withReadings(node, readings));
   }
-  for (const node of delta.gone) fleet.nodes.delete(node);
+}
+
+function takeUsers(fleet: Fleet, delta: Delta): void {
+  const users = new Map(fleet.users.map((user) => [user.user, user]));
+  for (const user of delta.users) users.set(user.user, user);
+  for (const user of delta.users_gone) users.delete(user);
+  fleet.users = [...users.values()].sort(
+    (a, b) =>
+      (b.memory_used_bytes ?? 0) - (a.memory_used_bytes ?? 0) ||
+      b.n_procs - a.n_procs ||
+      (a.user < b.user ? -1 : 1),
+  );
 }
 
 function withReadings(node: Node, readings: Readings): Node {
@@ -43,7 +66,8 @@ function withReadings(node: Node, readings: Readings): Node {
     readings_at: readings.readings_at,
     host_reading: readings.host_reading,
     gpus: node.gpus.map((gpu, number) => {
-      const [utilization, memory, temperature, power] = readings.gpus[number] ?? [
+      const [utilization, memory, temperature, power, unattributed] = readings.gpus[number] ?? [
+        null,
         null,
         null,
         null,
@@ -55,6 +79,7 @@ function withReadings(node: Node, readings: Readings): Node {
         memory_used_bytes: memory,
         temperature_celsius: temperature,
         power_watts: power,
+        unattributed_memory_bytes: unattributed,
       };
     }),
   };

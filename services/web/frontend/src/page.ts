@@ -1,48 +1,118 @@
 // Takes the page over from the server's HTML with the first snapshot, and keeps it live.
 
-import { html, render } from "lit";
-import { serverTime, setServerTime, startAges } from "./age";
+import { render } from "lit";
+import { setServerTime, startAges } from "./age";
+import type { Part, Where } from "./base";
+import { type Picture, some } from "./board";
+import { cards, type Hour } from "./cards";
 import { startControls } from "./controls";
+import { fromForm, isEmpty, startFilter, taken } from "./filter";
 import { type Fleet, fromSnapshot, sorted, take } from "./fleet";
-import { answer, cards, evictions, grid, type Where } from "./parts";
-import { follow } from "./shared";
-import type { Link } from "./stream";
-import { age, clock } from "./texts";
+import { startCopying } from "./free";
+import { held } from "./held";
+import { LargeGrid } from "./large";
+import { startPill } from "./pill";
+import { answer, CARDS_MAX, evictions, grid, legend, users } from "./parts";
+import * as parts from "./parts";
+import { follow, followLarge } from "./shared";
+import type { Overview } from "./view";
 
-const { root = "./", controls = "off", worker = "", only } = document.body.dataset;
-const where: Where = { root, controls, only };
+const { root = "./", controls = "off", worker = "", only, size } = document.body.dataset;
+const where: Where = { root, controls, only, hasCards: size !== "large" };
 const main = document.getElementById("main") as HTMLElement;
-const lost = document.getElementById("lost") as HTMLElement;
-const pill = document.getElementById("link") as HTMLElement;
+const form = document.querySelector<HTMLFormElement>("#filter");
+const HOUR_MS = 60_000;
 
 let fleet: Fleet | null = null;
-let link: Link = "connecting";
+let picture: Picture | null = null;
+let hour: Hour = {};
+let filter = fromForm(form);
+let large: LargeGrid | null = null;
 let isOurs = false;
 let frame = 0;
+
+const pill = startPill(() => fleet?.at ?? picture?.at ?? null);
+
+/** Draw into a part of the page, if this page has it; the server's HTML goes with the first time. */
+function put(name: string, part: Part): void {
+  const place = document.getElementById(`part-${name}`);
+  if (!place) return;
+  if (!("drawn" in place.dataset)) place.replaceChildren();
+  place.dataset["drawn"] = "";
+  render(part, place);
+}
 
 function draw(): void {
   frame = 0;
   if (!fleet || !takeOver()) return;
-  const nodes = sorted(fleet).filter((node) => only === undefined || node.node === only);
   const { overview } = fleet;
-  render(
-    html`${answer(where, overview)}${only === undefined ? grid(where, overview, nodes) : ""}${cards(where, nodes)}${only === undefined ? evictions(overview, fleet.nodes) : ""}`,
-    main,
-  );
-  main.dataset["live"] = "";
-  document.title = `${overview.headline} – Gleaner`;
+  const of = sorted(fleet).filter((node) => only === undefined || node.node === only);
+  if (of.length > CARDS_MAX) return location.reload();
+  const nodes = only === undefined ? taken(filter, of) : of;
+  const name = (node: string) => fleet?.nodes.get(node)?.name ?? node;
+  put("answer", answer(where, overview, filter));
+  if (only === undefined) {
+    put("legend", legend(overview));
+    put("grid", grid(where, overview, nodes));
+    put("held", parts.held(where, some(held(of))));
+    put("users", users(where, overview, some(fleet.users)));
+    put("evictions", evictions(overview, name));
+    const count = (all: typeof of) => all.reduce((sum, node) => sum + node.gpus.length, 0);
+    sayMatches(count(nodes), count(of));
+  }
+  put("cards", cards(where, nodes, hour));
+  sayLive(overview);
 }
 
-/** Replace the server's HTML, but not under the fingers of somebody who fills in a form. */
+/** Show what changed in a large fleet: nothing else is looked at. */
+function drawLarge(news: Picture): void {
+  const known = picture;
+  const overview = news.overview ?? known?.overview;
+  if (!overview) return;
+  const everybody = news.users ?? known?.users ?? some([]);
+  const names = news.overview ? news.names : (known?.names ?? {});
+  picture = { ...news, overview, users: everybody, names };
+  if (overview.nodes <= CARDS_MAX) return location.reload();
+  large ??= new LargeGrid(document.getElementById("part-grid") as HTMLElement, where, filter);
+  large.show(news.rows, news.fills, news.gone, news.whole);
+  if (news.overview) {
+    if (takeOver()) drawSummary(picture);
+  }
+  if (news.held) put("held", parts.held(where, news.held));
+  if (news.users || news.overview) put("users", users(where, overview, everybody));
+  if (news.rows.length || news.gone.length) sayMatches(large.count.matching, large.count.known);
+  sayLive(overview);
+}
+
+/** Setting what is as it is would still make the browser look at all styles. */
+function sayLive({ headline }: Overview): void {
+  if (!("live" in main.dataset)) main.dataset["live"] = "";
+  const title = `${headline} – Gleaner`;
+  if (document.title !== title) document.title = title;
+}
+
+function drawSummary({ overview, names }: Picture): void {
+  if (!overview) return;
+  put("answer", answer(where, overview, filter));
+  put("legend", legend(overview));
+  put("evictions", evictions(overview, (node) => names[node] ?? node));
+}
+
+function sayMatches(matching: number, known: number): void {
+  const place = document.getElementById("matches");
+  const text = isEmpty(filter) ? "" : `${matching} of ${known} match`;
+  if (place && place.textContent !== text) place.textContent = text;
+}
+
+/** Whether the server's HTML may go: not under the fingers of somebody who fills in a form. */
 function takeOver(): boolean {
   if (isOurs) return true;
-  if (main.querySelector("form :focus, details.ask[open]")) {
+  if (main.querySelector("form.control :focus, details.ask[open]")) {
     setTimeout(drawSoon, 500);
     return false;
   }
   const focused = document.activeElement?.closest("a[href]")?.getAttribute("href");
   const [x, y] = [scrollX, scrollY];
-  main.replaceChildren();
   isOurs = true;
   queueMicrotask(() => {
     scrollTo(x, y);
@@ -52,42 +122,60 @@ function takeOver(): boolean {
 }
 
 function drawSoon(): void {
-  frame ||= requestAnimationFrame(draw);
+  if (where.hasCards) frame ||= requestAnimationFrame(draw);
+  else if (picture && takeOver()) drawSummary(picture);
 }
 
-function showLink(): void {
-  pill.dataset["link"] = link;
-  const text = pill.querySelector("span") as HTMLElement;
-  const seconds = fleet ? (serverTime() - Date.parse(fleet.at)) / 1000 : 0;
-  if (link === "live") text.textContent = `live · ${age(seconds)}`;
-  else if (!fleet) text.textContent = link === "lost" ? "cannot be reached" : "connecting…";
-  else text.textContent = `not live: as of ${clock(fleet.at)} UTC, ${age(seconds)} ago`;
-  const isLost = link === "lost";
-  document.body.classList.toggle("not-live", isLost);
-  if (lost.hidden !== isLost) return;
-  lost.hidden = !isLost;
-  const what = fleet ? `What you see is from ${clock(fleet.at)} UTC` : "What you see is from when it loaded";
-  lost.textContent = `This page has lost Gleaner. ${what} and may no longer be true.`;
+async function askForHour(): Promise<void> {
+  if (document.hidden) return;
+  const query = only === undefined ? "" : `?node=${encodeURIComponent(only)}`;
+  try {
+    const response = await fetch(`${root}api/last-hour${query}`);
+    if (response.ok) hour = (await response.json()).gpus;
+    drawSoon();
+  } catch {
+    // The pill says that Gleaner cannot be reached.
+  }
 }
 
-follow(new URL(`${root}events`, location.href).href, worker, {
-  snapshot(snapshot) {
-    setServerTime(snapshot.at);
-    fleet = fromSnapshot(snapshot);
-    drawSoon();
-  },
-  delta(delta) {
-    if (!fleet) return;
-    setServerTime(delta.at);
-    take(fleet, delta);
-    drawSoon();
-  },
-  link(now) {
-    link = now;
-    showLink();
-  },
+const url = new URL(`${root}events`, location.href).href;
+if (where.hasCards) {
+  void askForHour();
+  setInterval(() => void askForHour(), HOUR_MS);
+  follow(
+    url,
+    worker,
+    {
+      snapshot(snapshot) {
+        setServerTime(snapshot.at);
+        fleet = fromSnapshot(snapshot);
+        drawSoon();
+      },
+      delta(delta) {
+        if (!fleet) return;
+        setServerTime(delta.at);
+        take(fleet, delta);
+        drawSoon();
+      },
+      link: pill.link,
+    },
+    only,
+  );
+} else {
+  followLarge(url, worker, {
+    picture(news) {
+      setServerTime(news.at);
+      drawLarge(news);
+    },
+    link: pill.link,
+  });
+}
+startFilter(form, (wanted) => {
+  filter = wanted;
+  large?.sift(filter);
+  if (large) sayMatches(large.count.matching, large.count.known);
+  drawSoon();
 });
 startAges();
 startControls(root);
-showLink();
-setInterval(showLink, 1000);
+startCopying();

@@ -1,13 +1,26 @@
 // How a page follows the fleet: through the shared worker, or by a stream of its own without one.
 
+import { Board, type Picture } from "./board";
+import { type Fleet, fromSnapshot, take } from "./fleet";
 import { type Link, type Listener, Stream } from "./stream";
 import type { Delta, Snapshot } from "./view";
 
-export type FromPage = { kind: "visible"; url: string } | { kind: "hidden" } | { kind: "bye" };
+/** What a page wants to hear: pictures of a large fleet, or all there is of one node or all. */
+export type Wish = { isLarge: boolean; only: string | null };
+export type FromPage =
+  | ({ kind: "visible"; url: string } & Wish)
+  | { kind: "hidden" }
+  | { kind: "bye" };
 export type ToPage =
   | { kind: "snapshot"; snapshot: Snapshot }
   | { kind: "delta"; delta: Delta }
+  | { kind: "picture"; picture: Picture }
   | { kind: "link"; link: Link };
+
+export interface LargeListener {
+  picture(picture: Picture): void;
+  link(link: Link): void;
+}
 
 interface Line {
   open(): void;
@@ -15,9 +28,46 @@ interface Line {
   leave(): void;
 }
 
-/** Follow while the page is visible. */
-export function follow(url: string, worker: string, listener: Listener): void {
-  const line = sharedLine(url, worker, listener) ?? ownLine(url, listener);
+/** Follow everything, or one node, while the page is visible. */
+export function follow(url: string, worker: string, listener: Listener, only?: string): void {
+  const hear = (message: ToPage) => {
+    if (message.kind === "snapshot") listener.snapshot(message.snapshot);
+    else if (message.kind === "delta") listener.delta(message.delta);
+    else if (message.kind === "link") listener.link(message.link);
+  };
+  const wish = { isLarge: false, only: only ?? null };
+  start(sharedLine(url, worker, wish, hear) ?? ownLine(url, listener));
+}
+
+/** Follow a large fleet while the page is visible: the worker tells what is to be seen of it. */
+export function followLarge(url: string, worker: string, listener: LargeListener): void {
+  const hear = (message: ToPage) => {
+    if (message.kind === "picture") listener.picture(message.picture);
+    else if (message.kind === "link") listener.link(message.link);
+  };
+  const wish = { isLarge: true, only: null };
+  start(sharedLine(url, worker, wish, hear) ?? ownLine(url, withBoard(listener)));
+}
+
+/** Without a shared worker the page does its work itself. */
+function withBoard(listener: LargeListener): Listener {
+  const board = new Board();
+  let fleet: Fleet | null = null;
+  return {
+    snapshot(snapshot) {
+      fleet = fromSnapshot(snapshot);
+      listener.picture(board.whole(fleet));
+    },
+    delta(delta) {
+      if (!fleet) return;
+      take(fleet, delta);
+      listener.picture(board.changed(fleet, delta));
+    },
+    link: (link) => listener.link(link),
+  };
+}
+
+function start(line: Line): void {
   const look = () => (document.hidden ? line.close() : line.open());
   document.addEventListener("visibilitychange", look);
   // A page that comes out of the back-forward cache is shown again without loading.
@@ -26,7 +76,12 @@ export function follow(url: string, worker: string, listener: Listener): void {
   look();
 }
 
-function sharedLine(url: string, worker: string, listener: Listener): Line | null {
+function sharedLine(
+  url: string,
+  worker: string,
+  wish: Wish,
+  hear: (message: ToPage) => void,
+): Line | null {
   if (typeof SharedWorker === "undefined") return null;
   let port: MessagePort;
   try {
@@ -34,19 +89,10 @@ function sharedLine(url: string, worker: string, listener: Listener): Line | nul
   } catch {
     return null;
   }
-  port.onmessage = ({ data }: MessageEvent<ToPage>) => {
-    switch (data.kind) {
-      case "snapshot":
-        return listener.snapshot(data.snapshot);
-      case "delta":
-        return listener.delta(data.delta);
-      case "link":
-        return listener.link(data.link);
-    }
-  };
+  port.onmessage = ({ data }: MessageEvent<ToPage>) => hear(data);
   const say = (message: FromPage) => port.postMessage(message);
   return {
-    open: () => say({ kind: "visible", url }),
+    open: () => say({ kind: "visible", url, ...wish }),
     close: () => say({ kind: "hidden" }),
     leave: () => say({ kind: "bye" }),
   };

@@ -47,3 +47,44 @@ export function minute(at: string): string {
 export function clock(at: string): string {
   return new Date(at).toISOString().slice(11, 19);
 }
+
+/** `900 MB`, and from 1024 on `1.37 GB`; binary units. */
+export function amount(bytes: number | null): string {
+  if (bytes === null) return "–";
+  const mebibytes = bytes / 2 ** 20;
+  return mebibytes < 1024 ? `${Math.round(mebibytes)} MB` : `${(mebibytes / 1024).toFixed(2)} GB`;
+}
+
+/** `5.2` */
+export function hours(seconds: number): string {
+  return (Math.max(0, seconds) / 3600).toFixed(1);
+}
+
+/** In whole percent, and more than 100 where it is more. */
+export function ratio(part: number | null, total: number | null): number | null {
+  return part === null || !total ? null : Math.round((100 * part) / total);
+}
+
+export function level(percent: number | null, low: number, high: number): string {
+  if (percent === null) return "none";
+  return percent <= low ? "low" : percent <= high ? "mid" : "high";
+}
+
+/** The path of a line through a row of percents, in a box of 59 × 100; gaps stay open. */
+export function spark(minutes: (number | null)[]): string {
+  let path = "";
+  let isDrawing = false;
+  minutes.forEach((value, x) => {
+    if (value !== null) {
+      path += `${isDrawing ? "L" : `M${x} ${100 - value}L`}${x} ${100 - value}`;
+    }
+    isDrawing = value !== null;
+  });
+  return path;
+}
+
+export function sparkText(minutes: (number | null)[]): string {
+  const known = minutes.filter((value) => value !== null);
+  const mean = known.length ? Math.round(known.reduce((a, b) => a + b, 0) / known.length) : 0;
+  return `utilization in the last hour: ${mean} % in the mean, at most ${Math.max(0, ...known)} %`;
+}

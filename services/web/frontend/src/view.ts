@@ -25,6 +25,8 @@ export interface Delta {
   nodes: Node[];
   readings: Readings[];
   gone: string[];
+  users: User[];
+  users_gone: string[];
 }
 
 export interface Disk {
@@ -44,7 +46,8 @@ export interface FreeModel {
   model: string;
   free: number;
   total: number;
-  nodes: string[];
+  nodes: number;
+  offers: Offer[];
 }
 
 export interface Gpu {
@@ -69,6 +72,7 @@ export interface Gpu {
   memory_used_bytes: number | null;
   temperature_celsius: number | null;
   power_watts: number | null;
+  unattributed_memory_bytes: number | null;
 }
 
 export type GpuCondition = "idle" | "busy" | "held" | "ours" | "dirty" | "lost" | "unknown";
@@ -107,6 +111,7 @@ export interface Node {
   node: string;
   name: string;
   host: string | null;
+  labels: string[];
   presence: Presence;
   presence_text: string;
   heard_at: string | null;
@@ -135,6 +140,16 @@ export interface Node {
   host_reading: HostReading | null;
 }
 
+export interface Offer {
+  node: string;
+  name: string;
+  simulated: boolean;
+  idle: number;
+  on_demand: number;
+  host: string | null;
+  gpus: ([string, number | null])[];
+}
+
 export interface Overview {
   headline: string;
   details: string[];
@@ -146,6 +161,7 @@ export interface Overview {
   nodes_online: number;
   scheduler_online: boolean;
   free_models: FreeModel[];
+  not_counted: string[];
   pauses: Pause[];
   evictions: ShownRun[];
   version: string;
@@ -180,7 +196,7 @@ export interface Readings {
   node: string;
   readings_at: string | null;
   host_reading: HostReading | null;
-  gpus: ([number | null, number | null, number | null, number | null])[];
+  gpus: ([number | null, number | null, number | null, number | null, number | null])[];
 }
 
 export type RunState = "starting" | "running" | "stopping" | "killing" | "clearing" | "succeeded" | "failed" | "evicted" | "cancelled" | "lost";
@@ -210,6 +226,8 @@ export interface Snapshot {
   at: string;
   overview: Overview;
   nodes: Node[];
+  users: User[];
+  readings: Readings[];
 }
 
 export interface Stages {
@@ -217,6 +235,16 @@ export interface Stages {
   term_to_exit: number | null;
   exit_to_clear: number | null;
   noticed_to_clear: number | null;
+}
+
+export interface User {
+  user: string;
+  memory_used_bytes: number | null;
+  memory_is_complete: boolean;
+  n_procs: number;
+  n_gpus: number;
+  gpus: string[];
+  more_nodes: number;
 }
 
 export interface WorkloadBlockers {

@@ -1,0 +1,100 @@
+"""Which GPUs somebody wants to see, as it stands in the page's address; pure.
+
+`src/filter.ts` decides the same where script is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gleaner import names
+from gleaner.bus.messages import GpuCondition
+from gleaner.fleet import Presence
+from services.web.view import Gpu, Node
+
+STATES = (
+    *(condition.value for condition in GpuCondition),
+    *(presence.value for presence in Presence if presence is not Presence.ONLINE),
+)
+GPUS_MAX = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Empty words take everything."""
+
+    model: str = ""
+    state: str = ""
+    user: str = ""
+    label: str = ""
+    node: str = ""
+    """Part of its id or name."""
+    gpus: int = 1
+    """How many somebody needs on one node; for what is offered, not for the grid."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it takes everything."""
+        return not (self.model or self.state or self.user or self.label or self.node)
+
+    def takes(self, node: Node, gpu: Gpu) -> bool:
+        """Whether a GPU is to be shown."""
+        node_word = self.node.lower()
+        return (
+            self.model in ("", gpu.model)
+            and self.state in ("", shown_state(node, gpu))
+            and (not self.user or self.user in users_of(gpu))
+            and (not self.label or self.label in node.labels)
+            and (node_word in node.node or node_word in node.name.lower())
+        )
+
+    def of(self, nodes: Iterable[Node]) -> list[Node]:
+        """Return the nodes with the GPUs that are to be shown; nodes without any are left out."""
+        if self.is_empty:
+            return list(nodes)
+        found = []
+        for node in nodes:
+            gpus = tuple(gpu for gpu in node.gpus if self.takes(node, gpu))
+            if gpus:
+                found.append(node.model_copy(update={"gpus": gpus}))
+        return found
+
+
+def from_query(query: Mapping[str, str]) -> Filter:
+    """Return what stands in an address; what makes no sense there is left out."""
+    words = {key: query.get(key, "").strip() for key in ("model", "state", "user", "label", "node")}
+    if words["state"] not in STATES:
+        words["state"] = ""
+    gpus = query.get("gpus", "")
+    wanted = int(gpus) if gpus.isascii() and gpus.isdigit() and len(gpus) < 4 else 1
+    return Filter(**words, gpus=max(1, min(GPUS_MAX, wanted)))
+
+
+def shown_state(node: Node, gpu: Gpu) -> str:
+    """Return the one word for a GPU: of a node that is not online that is the node's."""
+    return gpu.state.value if node.presence is Presence.ONLINE else node.presence.value
+
+
+def users_of(gpu: Gpu) -> tuple[str, ...]:
+    """Return the people who hold a GPU, each once."""
+    counted = (one for one in gpu.holders if one.run is None and one.ignored is None)
+    return tuple(dict.fromkeys(names.user(one) for one in counted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What there is to choose from."""
+
+    models: tuple[str, ...]
+    labels: tuple[str, ...]
+    states: tuple[str, ...] = STATES
+
+
+def choices(nodes: Iterable[Node]) -> Choices:
+    """Return what may be chosen in this fleet."""
+    nodes = tuple(nodes)
+    return Choices(
+        models=tuple(sorted({gpu.model for node in nodes for gpu in node.gpus})),
+        labels=tuple(sorted({label for node in nodes for label in node.labels})),
+    )
