@@ -69,7 +69,9 @@ def statement_of(query: HistoryQuery) -> Select[Any]:
         raise BadQuestion(f"limit is {query.limit}; a page has 1 to {LIMIT} rows")
     if query.kind is not None and query.what != "events":
         raise BadQuestion(f"kind goes with events, not with {query.what}")
-    subject = _SUBJECTS[query.what]
+    subject = _SUBJECTS.get(query.what)
+    if subject is None:
+        raise BadQuestion(f"this recorder cannot tell of {query.what}")
     statement = select(subject.table)
     if query.node is not None:
         statement = statement.where(subject.table.c.node == query.node)
