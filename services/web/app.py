@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, quote
 
 from sse_starlette import EventSourceResponse
@@ -18,9 +20,11 @@ from starlette.types import Scope
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
+from services.web.behind import Behind
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
+from services.web.names import Names
 from services.web.pages import STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
@@ -35,11 +39,16 @@ STREAM_HEADERS = {
 }
 
 
-def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
+def make_app(
+    live: Live, questions: Questions, rules: Rules, names: Names | None = None
+) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
+    behind = Behind(live, questions, pages, names or Names())
 
-    async def page(request: Request, only: str | None = None) -> Response:
+    async def page(
+        request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
+    ) -> Response:
         snapshot = live.snapshot()
         is_known = only is None or any(node.node == only for node in snapshot.nodes)
         peer = request.client.host if request.client else None
@@ -51,6 +60,7 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
             root="./" if only is None else "../",
             controls=rules.controls(request.headers, peer),
             only=only,
+            past=past,
             answer=answers.get(request.query_params.get("answer", ""))
             if is_known
             else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
@@ -61,7 +71,10 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return await page(request)
 
     async def node(request: Request) -> Response:
-        return await page(request, request.path_params["node"])
+        only = request.path_params["node"]
+        if live.fleet.node(only) is None:
+            return await page(request, only)
+        return await page(request, only, await behind.of_node(only, request.query_params))
 
     async def events(request: Request) -> Response:
         return EventSourceResponse(
@@ -93,6 +106,7 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         routes=[
             Route("/", fleet),
             Route("/node/{node}", node),
+            *behind.routes(),
             Route("/events", events),
             Route("/control", control, methods=["POST"]),
             Route("/healthz", health),

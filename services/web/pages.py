@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.web import texts
 from services.web.security import Controls
+from services.web.series import resolution_text
 from services.web.view import Node, Snapshot
 
 FOLDER = Path(__file__).parent
@@ -42,6 +43,8 @@ class Pages:
             "gib": texts.gibibytes,
             "ms": texts.milliseconds,
             "whole": texts.whole,
+            "hours": texts.hours,
+            "resolution": resolution_text,
         }
         self._environment.globals |= {
             "fill": _fill,
@@ -59,10 +62,15 @@ class Pages:
         controls: Controls,
         only: str | None = None,
         answer: Any = None,
+        past: Mapping[str, Any] | None = None,
     ) -> str:
-        """Return the page of the fleet, or of one node."""
+        """Return the page of the fleet, or of one node and its past."""
         nodes = [node for node in snapshot.nodes if only in (None, node.node)]
-        return self._environment.get_template("page.html").render(
+        return self.fill(
+            "node.html" if past else "page.html",
+            root=root,
+            **past or {},
+            here="" if only else "now",
             at=snapshot.at,
             now=snapshot.at,
             overview=snapshot.overview,
@@ -70,13 +78,20 @@ class Pages:
             has_cards=len(nodes) <= CARDS_MAX,
             is_dense=snapshot.overview.gpus > DENSE_GPUS,
             names={node.node: node.name for node in snapshot.nodes},
-            root=root,
             controls=controls,
             only=only,
             answer=answer,
+        )
+
+    def fill(self, template: str, *, root: str, **values: Any) -> str:
+        """Return a page with what every page needs: where it is, its scripts and its styles."""
+        return self._environment.get_template(template).render(
+            root=root,
             script=self.script(),
             style_version=_version(STATIC / "page.css"),
+            past_version=_version(STATIC / "past.css"),
             icon_version=_version(STATIC / "icon.svg"),
+            **values,
         )
 
     def script(self) -> Mapping[str, str] | None:
@@ -85,7 +100,7 @@ class Pages:
             manifest = json.loads((self._dist / "manifest.json").read_text())
         except (OSError, ValueError):
             return None
-        return {"page": str(manifest["page"]), "worker": str(manifest["worker"])}
+        return {str(name): str(file) for name, file in manifest.items()}
 
 
 @cache

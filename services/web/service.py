@@ -17,6 +17,7 @@ from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
+from services.web.names import Names
 from services.web.questions import Questions
 from services.web.recall import recall
 from services.web.security import Rules
@@ -31,9 +32,10 @@ async def serve(settings: Settings) -> None:
     """Show the fleet until cancelled."""
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
-    live = Live(bus, settings.web.display_names)
+    names = Names(nodes=settings.web.display_names, models=settings.web.model_names)
+    live = Live(bus, names.nodes)
     questions = Questions(bus)
-    app = make_app(live, questions, rules)
+    app = make_app(live, questions, rules, names)
     with listen(settings.web) as listener:
         logger.info("the page is at %s", address_of(listener))
         async with asyncio.TaskGroup() as tasks:

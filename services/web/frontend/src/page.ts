@@ -30,7 +30,7 @@ function draw(): void {
     main,
   );
   main.dataset["live"] = "";
-  document.title = `${overview.headline} – Gleaner`;
+  if (only === undefined) document.title = `${overview.headline} – Gleaner`;
 }
 
 /** Replace the server's HTML, but not under the fingers of somebody who fills in a form. */
