@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -20,7 +21,9 @@ from starlette.types import Scope
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
-from services.web.behind import Behind
+from services.web.desk import Desk
+from services.web.gpu_page import past_of_node, show_gpu
+from services.web.history_page import show_history
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
@@ -28,6 +31,7 @@ from services.web.names import Names
 from services.web.pages import STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
+from services.web.usage_page import show_usage
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
@@ -44,7 +48,7 @@ def make_app(
 ) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
-    behind = Behind(live, questions, pages, names or Names())
+    desk = Desk(live=live, questions=questions, pages=pages, names=names or Names())
 
     async def page(
         request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
@@ -74,7 +78,7 @@ def make_app(
         only = request.path_params["node"]
         if live.fleet.node(only) is None:
             return await page(request, only)
-        return await page(request, only, await behind.of_node(only, request.query_params))
+        return await page(request, only, await past_of_node(desk, only, request.query_params))
 
     async def events(request: Request) -> Response:
         return EventSourceResponse(
@@ -106,7 +110,9 @@ def make_app(
         routes=[
             Route("/", fleet),
             Route("/node/{node}", node),
-            *behind.routes(),
+            Route("/node/{node}/gpu/{gpu}", partial(show_gpu, desk)),
+            Route("/usage", partial(show_usage, desk)),
+            Route("/history", partial(show_history, desk)),
             Route("/events", events),
             Route("/control", control, methods=["POST"]),
             Route("/healthz", health),

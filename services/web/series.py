@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.web import drawing
 from services.web.spans import Span
 
 STATES = ("idle", "ours", "busy", "held", "dirty", "lost", "unknown")
 """From what is free to what nobody knows; the lanes of the ribbon."""
 ALWAYS_SHOWN = ("idle", "ours", "busy", "held", "unknown")
 GAP_STEPS = 1.5
-WIDTH, HEIGHT, LANE = 600, 100, 16
-"""Of the plain drawing, in its own units."""
-SHADES = 4
-"""In so many steps a lane tells how much of a bucket a state had."""
 
 Row = Mapping[str, Any]
 
@@ -59,16 +56,6 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """One state in one lane of the ribbon, with the share of the time that it had."""
-
-    state: str
-    x: float
-    width: float
-    shade: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Line:
     """A bucket as a row of the table that goes with the charts."""
 
@@ -90,7 +77,7 @@ class Series:
     lanes: tuple[str, ...]
     shares: Mapping[str, tuple[float | None, ...]]
     """Of each state in each bucket, from 0 to 1."""
-    ribbon: tuple[Stretch, ...]
+    ribbon: tuple[drawing.Stretch, ...]
     ribbon_summary: str
     gaps: int
     lines: tuple[Line, ...]
@@ -105,7 +92,9 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
     resolution = timedelta(seconds=float(found[-1]["resolution_seconds"]))
     buckets = _with_gaps(found, span)
     starts = tuple(start for start, _ in buckets)
-    middles = [(start + resolution / 2 - span.since) / span.length * WIDTH for start in starts]
+    width = resolution / span.length * drawing.WIDTH
+    begins = [(start - span.since) / span.length * drawing.WIDTH for start in starts]
+    middles = [begin + width / 2 for begin in begins]
     parts = [row for _, row in buckets]
     shares = {state: tuple(_share(row, state) for row in parts) for state in STATES}
     lanes = tuple(s for s in STATES if s in ALWAYS_SHOWN or any(shares[s]))
@@ -117,7 +106,11 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
         charts=tuple(_chart(gauge, parts, middles) for gauge in GAUGES),
         lanes=lanes,
         shares=shares,
-        ribbon=tuple(_ribbon(starts, shares, lanes, resolution, span)),
+        ribbon=tuple(
+            stretch
+            for state in lanes
+            for stretch in drawing.ribbon(state, begins, shares[state], width)
+        ),
         ribbon_summary=_time_in_states(found),
         gaps=sum(row is None for row in parts),
         lines=tuple(_line(row) for row in reversed(found)),
@@ -185,7 +178,7 @@ def _chart(gauge: Gauge, parts: Sequence[Row | None], middles: Sequence[float]) 
         return tuple(_value(gauge, row, suffix) for row in parts)
 
     mean, low, high = values(""), values("_min"), values("_max")
-    top = gauge.top or _nice(max((one for one in high if one is not None), default=1.0))
+    top = gauge.top or drawing.round_top(max((one for one in high if one is not None), default=1.0))
     return Chart(
         gauge=gauge,
         mean=mean,
@@ -193,13 +186,8 @@ def _chart(gauge: Gauge, parts: Sequence[Row | None], middles: Sequence[float]) 
         high=high,
         summary=_summary(gauge, parts, mean, low, high),
         top=top,
-        band_path="".join(
-            _outline([(middles[i], _y(low[i], top), _y(high[i], top)) for i in piece])
-            for piece in _pieces(low)
-        ),
-        line_path="".join(
-            _polyline([(middles[i], _y(mean[i], top)) for i in piece]) for piece in _pieces(mean)
-        ),
+        band_path=drawing.band_path(middles, low, high, top),
+        line_path=drawing.line_path(middles, mean, top),
     )
 
 
@@ -225,67 +213,6 @@ def _summary(
     highest = max((one for one in high if one is not None), default=average)
     numbers = (f"{one:.{gauge.decimals}f}" for one in (average, lowest, highest))
     return "mean {} {unit}, from {} to {} {unit}".format(*numbers, unit=gauge.unit)
-
-
-def _pieces(values: Sequence[float | None]) -> list[list[int]]:
-    """Return the stretches of indices without a gap."""
-    pieces: list[list[int]] = []
-    for index, value in enumerate(values):
-        if value is None:
-            continue
-        if pieces and pieces[-1][-1] == index - 1:
-            pieces[-1].append(index)
-        else:
-            pieces.append([index])
-    return pieces
-
-
-def _polyline(points: Sequence[tuple[float, float]]) -> str:
-    first, *rest = points
-    # A point between two gaps is a dot.
-    lines = "".join(f"L{x:.1f} {y:.1f}" for x, y in rest) or "h.1"
-    return f"M{first[0]:.1f} {first[1]:.1f}{lines}"
-
-
-def _outline(points: Sequence[tuple[float, float, float]]) -> str:
-    there = [f"{x:.1f} {low:.1f}" for x, low, _ in points]
-    back = [f"{x:.1f} {high:.1f}" for x, _, high in reversed(points)]
-    return f"M{'L'.join(there + back)}Z"
-
-
-def _y(value: float | None, top: float) -> float:
-    return HEIGHT - min(1.0, (value or 0.0) / top) * HEIGHT
-
-
-def _nice(highest: float) -> float:
-    """Return a round number not below the highest."""
-    size = 1.0
-    while size * 10 < highest:
-        size *= 10
-    return next(step * size for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * size >= highest)
-
-
-def _ribbon(
-    starts: Sequence[datetime],
-    shares: Mapping[str, Sequence[float | None]],
-    lanes: Sequence[str],
-    resolution: timedelta,
-    span: Span,
-) -> Iterable[Stretch]:
-    width = resolution / span.length * WIDTH
-    for state in lanes:
-        last: Stretch | None = None
-        for start, share in zip(starts, shares[state], strict=True):
-            shade = -(-int((share or 0) * 100 * SHADES) // 100)
-            x = (start - span.since) / span.length * WIDTH
-            if last and last.shade == shade and abs(last.x + last.width - x) < width / 100:
-                last = Stretch(state=state, x=last.x, width=last.width + width, shade=shade)
-                continue
-            if last and last.shade:
-                yield last
-            last = Stretch(state=state, x=x, width=width, shade=shade)
-        if last and last.shade:
-            yield last
 
 
 def _time_in_states(found: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""From recorded use to tables, bars, hours of the week and a few words; pure."""
+"""From recorded use to tables, bars and sums; pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from datetime import date, timedelta
 from typing import Any
 
 Row = Mapping[str, Any]
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-QUIET_HOURS = 4
-"""How long a time must be to be worth telling as the least used."""
-QUIET_TIMES = 3
 _WATT_HOURS = 3600
 _GIB = 2**30
-_KNOWN = ("idle", "busy", "held", "ours", "dirty")
-"""Unknown and lost hours are nobody's, and never idle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +48,6 @@ class Period:
         if self.busy_hours is None:
             return None
         return self.busy_hours + (self.held_hours or 0.0) + (self.ours_hours or 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hour:
-    """One hour of the week."""
-
-    share: float | None
-    """Of the GPU-hours that are known, how many people had, from 0 to 1; None: nothing is known."""
-
-    @property
-    def text(self) -> str:
-        """In whole percent."""
-        return "–" if self.share is None else f"{100 * self.share:.0f}"
-
-    @property
-    def level(self) -> int:
-        """From 0 to 10; -1: nothing is known."""
-        return -1 if self.share is None else round(10 * min(1.0, self.share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,54 +123,15 @@ def periods_of(rows: Iterable[Row], by: str) -> tuple[Period, ...]:
     return tuple(
         Period(
             name=name,
-            busy_hours=_number(by_name[name], "busy_hours"),
-            held_hours=_number(by_name[name], "held_hours"),
-            ours_hours=_number(by_name[name], "ours_hours"),
-            idle_hours=_number(by_name[name], "idle_hours"),
+            busy_hours=number_of(by_name[name], "busy_hours"),
+            held_hours=number_of(by_name[name], "held_hours"),
+            ours_hours=number_of(by_name[name], "ours_hours"),
+            idle_hours=number_of(by_name[name], "idle_hours"),
         )
         if name in by_name
         else Period(name=name)
         for name in _names_between(min(by_name), max(by_name), by)
     )
-
-
-def week_of(rows: Iterable[Row]) -> tuple[tuple[Hour, ...], ...]:
-    """Return seven days, Monday first, of 24 hours; empty if no row tells of an hour."""
-    shares = {
-        (int(row["weekday"]), int(row["hour"])): _people_share(row)
-        for row in rows
-        if "weekday" in row and "hour" in row
-    }
-    if not shares:
-        return ()
-    return tuple(
-        tuple(Hour(share=shares.get((day, hour))) for hour in range(24)) for day in range(1, 8)
-    )
-
-
-def least_used(week: Sequence[Sequence[Hour]]) -> tuple[str, ...]:
-    """Return when people leave the most alone: `Sun 04–08, 3 % busy`; one time for a day."""
-    times: list[tuple[float, int, int]] = []
-    for day, hours in enumerate(week):
-        own: list[tuple[float, int, int]] = []
-        for begin in range(25 - QUIET_HOURS):
-            shares = [one.share for one in hours[begin : begin + QUIET_HOURS]]
-            known = [share for share in shares if share is not None]
-            if len(known) == QUIET_HOURS:
-                own.append((sum(known) / QUIET_HOURS, day, begin))
-        if own:
-            times.append(min(own))
-    return tuple(
-        f"{WEEKDAYS[day]} {begin:02d}–{begin + QUIET_HOURS:02d}, {100 * share:.0f} % busy"
-        for share, day, begin in sorted(times)[:QUIET_TIMES]
-    )
-
-
-def least_used_hours(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the same where only the hour of the day is known."""
-    shares = {int(row["hour"]): _people_share(row) for row in rows if "hour" in row}
-    hours = [Hour(share=shares.get(hour)) for hour in range(24)]
-    return tuple(text.partition(" ")[2] for text in least_used([hours]))
 
 
 def quotas_of(rows: Iterable[Row]) -> tuple[Quota, ...]:
@@ -203,9 +140,9 @@ def quotas_of(rows: Iterable[Row]) -> tuple[Quota, ...]:
         Quota(
             user=str(row["user"]),
             month=str(row.get("month", "")),
-            gpu_hours=_number(row, "gpu_hours") or 0.0,
-            quota_gpu_hours=_number(row, "quota_gpu_hours"),
-            percent=_number(row, "percent"),
+            gpu_hours=number_of(row, "gpu_hours") or 0.0,
+            quota_gpu_hours=number_of(row, "quota_gpu_hours"),
+            percent=number_of(row, "percent"),
         )
         for row in rows
         if row.get("user")
@@ -215,21 +152,21 @@ def quotas_of(rows: Iterable[Row]) -> tuple[Quota, ...]:
 
 def _used(row: Row, key: str, most: float) -> Used:
     hours = _gpu_hours(row)
-    busy, held = _number(row, "busy_hours"), _number(row, "held_hours")
-    energy, ours = _number(row, "energy_joules"), _number(row, "ours_hours")
-    memory = _number(row, "memory_byte_hours")
+    busy, held = number_of(row, "busy_hours"), number_of(row, "held_hours")
+    energy, ours = number_of(row, "energy_joules"), number_of(row, "ours_hours")
+    memory = number_of(row, "memory_byte_hours")
     name = row.get(key)
     return Used(
         name=None if name is None else str(name),
         gpu_hours=hours,
         busy_hours=busy,
         held_hours=held,
-        utilized_hours=_number(row, "utilized_hours"),
-        utilization_percent=_number(row, "utilization_percent"),
+        utilized_hours=number_of(row, "utilized_hours"),
+        utilization_percent=number_of(row, "utilization_percent"),
         memory_gib_hours=None if memory is None else memory / _GIB,
         kilowatt_hours=None if energy is None else energy / _WATT_HOURS / 1000,
         ours_hours=ours,
-        shared_hours=_number(row, "shared_hours"),
+        shared_hours=number_of(row, "shared_hours"),
         bar=_bar({"busy": busy, "held": held, "ours": hours if key == "entry" else ours}, most),
     )
 
@@ -246,22 +183,13 @@ def _bar(hours: Mapping[str, float | None], most: float) -> tuple[tuple[str, flo
 
 
 def _gpu_hours(row: Row) -> float:
-    return _number(row, "gpu_hours") or 0.0
+    return number_of(row, "gpu_hours") or 0.0
 
 
-def _number(row: Row, name: str) -> float | None:
+def number_of(row: Row, name: str) -> float | None:
+    """Return a figure of a row; None if it is not known."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) else None
-
-
-def _people_share(row: Row) -> float | None:
-    """Return how much of the known time people had a GPU; ours leave, so they do not count."""
-    known = [_number(row, f"{state}_hours") for state in _KNOWN]
-    if None in known:
-        return _number(row, "used_share")
-    total = sum(hours or 0.0 for hours in known)
-    people = (_number(row, "busy_hours") or 0.0) + (_number(row, "held_hours") or 0.0)
-    return people / total if total else None
 
 
 def _names_between(first: str, last: str, by: str) -> Iterator[str]:
