@@ -93,6 +93,8 @@ class QuotasQuestion(BaseModel):
 
     user: str | None = Field(None, max_length=100, description="Of this person only.")
     format: Literal["json", "csv"] = "json"
+    limit: int = Field(100, ge=1, le=PAGE_ROWS)
+    cursor: str | None = Field(None, max_length=400)
 
 
 ANSWERS: dict[int | str, dict[str, Any]] = {

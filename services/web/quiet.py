@@ -11,6 +11,8 @@ WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 QUIET_HOURS = 4
 """How long a time must be to be worth telling as the least used."""
 QUIET_TIMES = 3
+BUSY_SHARE = 0.2
+"""A week whose busiest hour has less is pale all over."""
 _KNOWN = ("idle", "busy", "held", "ours", "dirty")
 """Unknown and lost hours are nobody's, and never idle."""
 
@@ -21,16 +23,13 @@ class Hour:
 
     share: float | None
     """Of the GPU-hours that are known, how many people had, from 0 to 1; None: nothing is known."""
+    level: int = -1
+    """From 0 to 10, the busiest hour; -1: nothing is known."""
 
     @property
     def text(self) -> str:
         """In whole percent."""
         return "–" if self.share is None else f"{100 * self.share:.0f}"
-
-    @property
-    def level(self) -> int:
-        """From 0 to 10; -1: nothing is known."""
-        return -1 if self.share is None else round(10 * min(1.0, self.share))
 
 
 def week_of(rows: Iterable[Row]) -> tuple[tuple[Hour, ...], ...]:
@@ -42,9 +41,14 @@ def week_of(rows: Iterable[Row]) -> tuple[tuple[Hour, ...], ...]:
     }
     if not shares:
         return ()
+    top = max([BUSY_SHARE, *(share for share in shares.values() if share is not None)])
     return tuple(
-        tuple(Hour(share=shares.get((day, hour))) for hour in range(24)) for day in range(1, 8)
+        tuple(_hour(shares.get((day, hour)), top) for hour in range(24)) for day in range(1, 8)
     )
+
+
+def _hour(share: float | None, top: float) -> Hour:
+    return Hour(share=share, level=-1 if share is None else round(10 * share / top))
 
 
 def least_used(week: Sequence[Sequence[Hour]]) -> tuple[str, ...]:

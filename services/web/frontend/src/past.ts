@@ -33,7 +33,7 @@ async function refresh(old: HTMLElement): Promise<void> {
     const now = page.body.dataset["at"];
     if (at && now) setServerTime(now);
     Idiomorph.morph(old, fresh, {
-      morphStyle: "innerHTML",
+      morphStyle: "outerHTML",
       ignoreActiveValue: true,
       callbacks: {
         // What somebody opened, fills in or has drawn stays.
