@@ -78,9 +78,6 @@ def least_used_hours(rows: Iterable[Row]) -> tuple[str, ...]:
 
 def _people_share(row: Row) -> float | None:
     """Return how much of the known time people had a GPU; ours leave, so they do not count."""
-    known = [number_of(row, f"{state}_hours") for state in _KNOWN]
-    if None in known:
-        return number_of(row, "used_share")
-    total = sum(hours or 0.0 for hours in known)
-    people = (number_of(row, "busy_hours") or 0.0) + (number_of(row, "held_hours") or 0.0)
-    return people / total if total else None
+    known = sum(number_of(row, f"{state}_hours") or 0.0 for state in _KNOWN)
+    people = sum(number_of(row, f"{state}_hours") or 0.0 for state in ("busy", "held"))
+    return people / known if known else None

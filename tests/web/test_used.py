@@ -63,7 +63,8 @@ def test_hours_that_nobody_knows_are_not_quiet() -> None:
 
 def test_an_older_recorder_tells_of_hours_of_the_day() -> None:
     rows = [
-        {"hour": f"{hour:02d}", "used_share": 0.1 if 2 <= hour < 6 else 0.9} for hour in range(24)
+        {"hour": f"{hour:02d}", "busy_hours": 1.0 if 2 <= hour < 6 else 9.0, "idle_hours": 9.0}
+        for hour in range(24)
     ]
 
     assert week_of(rows) == ()
