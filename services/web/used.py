@@ -63,10 +63,11 @@ class Quota:
     @property
     def text(self) -> str:
         """Whether that is too much."""
-        if self.quota_gpu_hours is None:
+        if self.quota_gpu_hours is None or self.percent is None:
             return "no quota"
         left = self.quota_gpu_hours - self.gpu_hours
-        return f"{left:.1f} h left" if left >= 0 else f"{-left:.1f} h over"
+        rest = f"{left:.1f} h left" if left >= 0 else f"{-left:.1f} h over"
+        return f"{self.percent:.0f} %, {rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def totals_of(people: Sequence[Used], periods: Sequence[Period]) -> Totals:
 def used_by(rows: Iterable[Row], by: str, *, ours: bool = False) -> tuple[Used, ...]:
     """Return who or what used how much, the largest first; of people, or of our workloads."""
     key = "entry" if ours else by
-    mine = [row for row in rows if key in row and (by != "user" or bool(row.get("entry")) == ours)]
+    mine = [row for row in rows if key in row and bool(row.get("entry")) == ours]
     most = max((_gpu_hours(row) for row in mine), default=0.0)
     found = (_used(row, key, most) for row in mine)
     return tuple(sorted(found, key=lambda one: -one.gpu_hours))
@@ -142,12 +143,16 @@ def quotas_of(rows: Iterable[Row]) -> tuple[Quota, ...]:
             month=str(row.get("month", "")),
             gpu_hours=number_of(row, "gpu_hours") or 0.0,
             quota_gpu_hours=number_of(row, "quota_gpu_hours"),
-            percent=number_of(row, "percent"),
+            percent=_percent(number_of(row, "gpu_hours"), number_of(row, "quota_gpu_hours")),
         )
         for row in rows
         if row.get("user")
     ]
     return tuple(sorted(found, key=lambda one: -(one.percent or 0.0)))
+
+
+def _percent(used_hours: float | None, quota: float | None) -> float | None:
+    return None if not quota else 100 * (used_hours or 0.0) / quota
 
 
 def _used(row: Row, key: str, most: float) -> Used:

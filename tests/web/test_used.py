@@ -21,6 +21,12 @@ def test_ours_stand_apart_from_people() -> None:
     assert people[1].bar == (("busy", 0.0, 12.5), ("held", 12.5, 37.5))
 
 
+def test_groups_are_people_too() -> None:
+    rows = [{"group": None, "entry": "fold", **use(9)}, {"group": "vision", **use(3)}]
+
+    assert [one.name for one in used_by(rows, "group")] == ["vision"]
+
+
 def test_a_day_without_anything_recorded_is_no_day_without_use() -> None:
     rows = [{"day": day, **use(8, busy=8, idle_hours=4)} for day in ("2026-03-01", "2026-02-27")]
 
@@ -90,6 +96,6 @@ def test_quotas_say_what_is_left() -> None:
     )
 
     assert [(one.user, one.text) for one in found] == [
-        ("bob", "20.0 h over"),
+        ("bob", "120 %, 20.0 h over"),
         ("ann", "no quota"),
     ]
