@@ -43,7 +43,7 @@ class Pages:
             "gib": texts.gibibytes,
             "ms": texts.milliseconds,
             "whole": texts.whole,
-            "hours": texts.hours,
+            "quantity": texts.quantity,
             "resolution": resolution_text,
         }
         self._environment.globals |= {

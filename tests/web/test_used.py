@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.web.quiet import least_used, least_used_hours, week_of
+from services.web.texts import quantity
 from services.web.used import periods_of, quotas_of, totals_of, used_by
 from tests.web.canned import hours_of_the_week, use
 
@@ -99,3 +100,10 @@ def test_quotas_say_what_is_left() -> None:
         ("bob", "120 %, 20.0 h over"),
         ("ann", "no quota"),
     ]
+
+
+def test_hours_are_as_exact_as_they_are_small() -> None:
+    told = [quantity(one) for one in (None, 0, 0.25, 12.52, 1204.4)]
+
+    assert told == ["–", "0.0 h", "0.25 h", "12.5 h", "1,204 h"]
+    assert quantity(3, "") == "3.0"
