@@ -18,6 +18,7 @@ from services.web.pages import Pages
 from services.web.questions import Questions
 from services.web.recorded import Found
 from services.web.spans import Preset, Span, date_of
+from services.web.view import Node
 
 TEXT_MAX = 200
 """Characters of a filter in an address."""
@@ -32,6 +33,14 @@ class Desk:
     questions: Questions
     pages: Pages
     names: Names
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes; whether their readings are in them is not said."""
+        return self.live.snapshot().nodes
+
+    def node(self, name: str) -> Node | None:
+        """Return a node with its readings; None if it is not known."""
+        return next((one for one in self.live.snapshot().nodes if one.node == name), None)
 
     async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page; written in a thread, because the stream must not wait for it."""

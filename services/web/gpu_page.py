@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from services.web import past, readings
 from services.web.desk import Desk, asked_of, first_problem, span_values
-from services.web.names import find_gpu, gpus_of
+from services.web.names import find_gpu
 from services.web.recorded import Found, ask
 from services.web.series import data_of, series_of
 from services.web.spans import CHART_PRESETS, Span, span_of
@@ -30,9 +30,9 @@ async def past_of_node(desk: Desk, node: str, asked: Mapping[str, str]) -> dict[
 
 async def show_gpu(desk: Desk, request: Request) -> Response:
     """Show one GPU: now, and over time."""
-    snapshot = desk.live.snapshot()
+    now = desk.live.now()
     name, wanted = request.path_params["node"], request.path_params["gpu"]
-    node = next((one for one in snapshot.nodes if one.node == name), None)
+    node = desk.node(name)
     gpu = find_gpu(node, wanted) if node else None
     if node is None or gpu is None:
         what = f"GPU {wanted!r} on node {name!r}" if node else f"node {name!r}"
@@ -40,7 +40,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
             "missing.html", 404, root="../../../", here="", text=f"There is no {what}."
         )
     asked = asked_of(request)
-    span = span_of(asked, CHART_PRESETS, "day", snapshot.at)
+    span = span_of(asked, CHART_PRESETS, "day", now)
     about = {"node": name, "gpu": gpu.gpu}
     series, events, runs, sessions = await asyncio.gather(
         _series(desk, span, **about),
@@ -49,7 +49,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         ask(desk.questions, "sessions", most=RECENT_SESSIONS, **about),
     )
     known = desk.live.fleet.node(name)
-    views = known.gpus(snapshot.at) if known else ()
+    views = known.gpus(now) if known else ()
     view = next((one for one in views if one.gpu == gpu.gpu), None)
     reading = view.reading if view else None
     return await desk.page(
@@ -65,7 +65,6 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         runs=[past.run_of(row) for row in runs.rows],
         sessions=[past.held_of(row) for row in sessions.rows],
         problem=first_problem(series, events, runs, sessions),
-        gpus=gpus_of(snapshot),
         **chart_values(series, span, asked),
     )
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 from gleaner.bus.message import Utc
 from services.web.questions import NoAnswer, Questions
 from services.web.recorded import PAGE_ROWS, Refused, Row, What, further_rows, one_page
 
+logger = logging.getLogger(__name__)
+
 CSV_ROWS = 500
 """Written at once."""
+FILES_AT_ONCE = 4
+"""Each keeps the recorder busy as long as it comes."""
 
 
 class Problem(BaseModel):
@@ -108,6 +115,8 @@ def make_history(questions: Questions) -> APIRouter:
     """Return the routes below `/api/history`."""
     routes = APIRouter(prefix="/history", responses=ANSWERS, default_response_class=JSONResponse)
 
+    places = asyncio.Semaphore(FILES_AT_ONCE)
+
     async def answer(what: What, asked: BaseModel) -> HistoryPage | Response:
         filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor"})
         is_file = getattr(asked, "format", "json") == "csv"
@@ -122,11 +131,9 @@ def make_history(questions: Questions) -> APIRouter:
             raise HTTPException(400, str(error)) from error
         if not is_file:
             return HistoryPage(rows=page.rows, cursor=page.cursor)
-        return StreamingResponse(
-            as_csv(further_rows(questions, what, page, **filters)),
-            media_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.csv"'},
-        )
+        if page.cursor is not None and places.locked():
+            raise HTTPException(503, f"{FILES_AT_ONCE} long files are being written; wait for them")
+        return CsvFile(what, further_rows(questions, what, page, **filters), places)
 
     @routes.get("/series", response_model=HistoryPage)
     async def series(asked: Annotated[SeriesQuestion, Query()]) -> Any:
@@ -164,6 +171,26 @@ def make_history(questions: Questions) -> APIRouter:
         return await answer("quotas", asked)
 
     return routes
+
+
+class CsvFile(StreamingResponse):
+    """A table that ends visibly unfinished where the recorder goes away meanwhile."""
+
+    def __init__(self, what: str, rows: AsyncIterator[Row], places: asyncio.Semaphore) -> None:
+        super().__init__(
+            as_csv(rows),
+            media_type="text/csv",
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.csv"'},
+        )
+        self._places = places
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what comes; without a last chunk the server cuts the connection."""
+        async with self._places:
+            try:
+                await super().stream_response(send)
+            except (NoAnswer, Refused) as error:
+                logger.warning("a download was cut off: %s", error)
 
 
 async def as_csv(rows: AsyncIterator[Row]) -> AsyncIterator[str]:

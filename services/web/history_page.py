@@ -42,7 +42,7 @@ async def show_history(desk: Desk, request: Request) -> Response:
         ),
         ask(desk.questions, "latencies", **latencies),
     )
-    snapshot = desk.live.snapshot()
+    nodes = desk.nodes()
     given = {name: asked[name] for name in FILTERS if asked.get(name)}
     is_newest = cursor is None and "until" not in about
     download = {
@@ -69,8 +69,8 @@ async def show_history(desk: Desk, request: Request) -> Response:
         stages=past.STAGES,
         kinds=[kind.value for kind in EventKind if kind is not EventKind.SAMPLES],
         states=[state.value for state in (RunState if what == "runs" else GpuCondition)],
-        nodes=[(one.node, one.name) for one in snapshot.nodes],
-        gpus=gpus_of(snapshot),
+        nodes=[(one.node, one.name) for one in nodes],
+        gpus=gpus_of(nodes),
         download=urlencode(download),
     )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.web.view import Gpu, Node, Snapshot
+from services.web.view import Gpu, Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Names:
         return self.models.get(model, model.removeprefix("NVIDIA "))
 
 
-def gpus_of(snapshot: Snapshot) -> dict[str, Gpu]:
+def gpus_of(nodes: Iterable[Node]) -> dict[str, Gpu]:
     """Return all GPUs by their UUID."""
-    return {gpu.gpu: gpu for node in snapshot.nodes for gpu in node.gpus}
+    return {gpu.gpu: gpu for node in nodes for gpu in node.gpus}
 
 
 def find_gpu(node: Node, wanted: str) -> Gpu | None:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
 from tests.web.conftest import Web
@@ -277,6 +279,21 @@ async def test_the_api_answers_in_pages_and_as_a_file(web: Web) -> None:
     table = list(csv.DictReader(io.StringIO(file.text)))
     assert [row["user"] for row in table] == ["'=cmd()", "bob"]
     assert table[0]["gpu_hours"] == "3"
+
+
+async def test_a_file_turns_all_pages(web: Web) -> None:
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        number = int(query.cursor or 0)
+        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"number": number},))
+        more = {"cursor": str(number + 1)} if number < 3 else {}
+        web.others.publish(answer.model_copy(update=more))
+
+    web.others.subscribe(HistoryQuery, reply)
+    file = await web.client.get("/api/history/events?format=csv")
+
+    assert file.text.split() == ["number", "0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
