@@ -144,10 +144,19 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
 
 
 async def test_happenings_and_latencies_are_told(busy: Web) -> None:
-    tell(busy, {"events": [gpu_event(NOW, "alice")], "runs": [a_run(NOW)], "latencies": [LATENCY]})
+    fast = LATENCY | {"stage": "noticed_to_term", "p50_seconds": 0.0}
+    tell(
+        busy,
+        {
+            "events": [gpu_event(NOW, "alice")],
+            "runs": [a_run(NOW)],
+            "latencies": [fast, LATENCY],
+        },
+    )
 
     events, runs = await text(busy, "/history"), await text(busy, "/history?what=runs")
 
+    assert "Noticed → TERM < 1 ms 900 ms" in events
     assert "In all 500 ms 900 ms 1.50 s 2.00 s 40" in events
     assert "atlas 0 gpu GPU 0: idle → busy (alice computes)" in events
     assert "evicted alice is active at pts/3 2.1 ms 184 ms 412 ms 598 ms" in runs
