@@ -42,18 +42,18 @@ def line_path(middles: Sequence[float], values: Sequence[float | None], top: flo
 
 
 def ribbon(
-    state: str, begins: Sequence[float], shares: Sequence[float | None], width: float
+    state: str, ends: Sequence[float], shares: Sequence[float | None], width: float
 ) -> Iterator[Stretch]:
     """Yield one state's lane; buckets that are alike are one stretch."""
     last: Stretch | None = None
-    for x, share in zip(begins, shares, strict=True):
-        shade = -(-int((share or 0) * 100 * SHADES) // 100)
-        if last and last.shade == shade and abs(last.x + last.width - x) < width / 100:
-            last = Stretch(state=state, x=last.x, width=last.width + width, shade=shade)
+    for end, share in zip(ends, shares, strict=True):
+        begin, shade = max(0.0, end - width), -(-int((share or 0) * 100 * SHADES) // 100)
+        if last and last.shade == shade and begin <= last.x + last.width + width / 100:
+            last = Stretch(state=state, x=last.x, width=end - last.x, shade=shade)
             continue
         if last and last.shade:
             yield last
-        last = Stretch(state=state, x=x, width=width, shade=shade)
+        last = Stretch(state=state, x=begin, width=end - begin, shade=shade)
     if last and last.shade:
         yield last
 

@@ -71,6 +71,8 @@ class Series:
     since: datetime
     until: datetime
     resolution: timedelta
+    reach: timedelta
+    """How much time before its end a bucket tells of: a sample may be longer than a bucket."""
     starts: tuple[datetime, ...]
     """Of the buckets, oldest first; a gap is a bucket without anything."""
     charts: tuple[Chart, ...]
@@ -92,9 +94,10 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
     resolution = timedelta(seconds=float(found[-1]["resolution_seconds"]))
     buckets = _with_gaps(found, span)
     starts = tuple(start for start, _ in buckets)
-    width = resolution / span.length * drawing.WIDTH
-    begins = [(start - span.since) / span.length * drawing.WIDTH for start in starts]
-    middles = [begin + width / 2 for begin in begins]
+    reach = max(map(_reach, found))
+    width = reach / span.length * drawing.WIDTH
+    ends = [(start + resolution - span.since) / span.length * drawing.WIDTH for start in starts]
+    middles = [end - resolution / span.length * drawing.WIDTH / 2 for end in ends]
     parts = [row for _, row in buckets]
     shares = {state: tuple(_share(row, state) for row in parts) for state in STATES}
     lanes = tuple(s for s in STATES if s in ALWAYS_SHOWN or any(shares[s]))
@@ -102,6 +105,7 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
         since=span.since,
         until=span.until,
         resolution=resolution,
+        reach=reach,
         starts=starts,
         charts=tuple(_chart(gauge, parts, middles) for gauge in GAUGES),
         lanes=lanes,
@@ -109,7 +113,7 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
         ribbon=tuple(
             stretch
             for state in lanes
-            for stretch in drawing.ribbon(state, begins, shares[state], width)
+            for stretch in drawing.ribbon(state, ends, shares[state], width)
         ),
         ribbon_summary=_time_in_states(found),
         gaps=sum(row is None for row in parts),
@@ -123,6 +127,7 @@ def data_of(series: Series) -> dict[str, Any]:
         "since": _milliseconds(series.since),
         "until": _milliseconds(series.until),
         "step": series.resolution / timedelta(milliseconds=1),
+        "reach": series.reach / timedelta(milliseconds=1),
         "starts": [_milliseconds(start) for start in series.starts],
         "gauges": {
             chart.gauge.name: {
@@ -161,10 +166,13 @@ def _with_gaps(found: Sequence[Row], span: Span) -> list[tuple[datetime, Row | N
         if start >= span.until:
             continue
         buckets.append((start, row))
-        # A sample may stand for longer than a bucket lasts.
-        each = float(row["seconds"]) / max(1, int(row["samples"]))
-        before = start, timedelta(seconds=max(float(row["resolution_seconds"]), each))
+        before = start, _reach(row)
     return buckets
+
+
+def _reach(row: Row) -> timedelta:
+    each = float(row["seconds"]) / max(1, int(row["samples"]))
+    return timedelta(seconds=max(float(row["resolution_seconds"]), each))
 
 
 def _share(row: Row | None, state: str) -> float | None:

@@ -42,7 +42,9 @@ def test_samples_that_stand_for_longer_than_a_bucket_leave_no_gap() -> None:
     for row in rows:
         row |= {"samples": 1, "seconds": 600}
 
-    assert made(*rows).gaps == 0
+    series = made(*rows)
+    assert series.gaps == 0
+    assert len(series.ribbon) == 1
 
 
 def test_a_reading_that_the_driver_does_not_give_is_no_zero() -> None:

@@ -24,6 +24,8 @@ interface Readings {
   since: number;
   until: number;
   step: number;
+  /** How much time before its end a bucket tells of. */
+  reach: number;
   starts: number[];
   gauges: Record<string, Gauge>;
   lanes: { state: string; shares: Values }[];
@@ -194,11 +196,12 @@ type Stretch = [number, number, number, number];
 function stretches(readings: Readings, shares: Values, lane: number): Stretch[] {
   const found: Stretch[] = [];
   shares.forEach((share, i) => {
-    const begin = readings.starts[i] ?? 0;
+    const end = (readings.starts[i] ?? 0) + readings.step;
+    const begin = Math.max(readings.since, end - readings.reach);
     const last = found.at(-1);
     if (!share) return;
-    if (last && last[2] === share && Math.abs(last[3] - begin) < readings.step / 100) last[3] = begin + readings.step;
-    else found.push([begin, lane, share, begin + readings.step]);
+    if (last && last[2] === share && begin <= last[3] + readings.step / 100) last[3] = end;
+    else found.push([begin, lane, share, end]);
   });
   return found;
 }
