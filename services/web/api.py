@@ -15,16 +15,11 @@ from starlette.responses import JSONResponse
 from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RequestKind
+from services.web.history_api import Problem, make_history
 from services.web.live import Live
 from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
 from services.web.view import Gpu, Node, ShownRun, Snapshot
-
-
-class Problem(BaseModel):
-    """Why a request was not fulfilled."""
-
-    detail: str
 
 
 class GpuBlockers(BaseModel):
@@ -186,6 +181,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
             raise HTTPException(400, answer.error)
         return Events(rows=answer.rows, cursor=answer.cursor)
 
+    api.include_router(make_history(questions))
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api

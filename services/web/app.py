@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, quote
 
 from sse_starlette import EventSourceResponse
@@ -18,13 +21,18 @@ from starlette.types import Scope
 from gleaner.bus.messages import RequestKind
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
+from services.web.desk import Desk
 from services.web.filter import from_query
+from services.web.gpu_page import past_of_node, show_gpu
+from services.web.history_page import show_history
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
+from services.web.names import Names
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
+from services.web.usage_page import show_usage
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
@@ -36,11 +44,16 @@ STREAM_HEADERS = {
 }
 
 
-def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
+def make_app(
+    live: Live, questions: Questions, rules: Rules, names: Names | None = None
+) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
+    desk = Desk(live=live, questions=questions, pages=pages, names=names or Names())
 
-    async def page(request: Request, only: str | None = None) -> Response:
+    async def page(
+        request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
+    ) -> Response:
         moment = live.moment()
         is_known = only is None or any(node.node == only for node in moment.facts)
         peer = request.client.host if request.client else None
@@ -53,6 +66,7 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
             root="./" if only is None else "../",
             controls=rules.controls(request.headers, peer),
             only=only,
+            past=past,
             answer=answers.get(request.query_params.get("answer", ""))
             if is_known
             else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
@@ -66,7 +80,10 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         return await page(request)
 
     async def node(request: Request) -> Response:
-        return await page(request, request.path_params["node"])
+        only = request.path_params["node"]
+        if live.fleet.node(only) is None:
+            return await page(request, only)
+        return await page(request, only, await past_of_node(desk, only, request.query_params))
 
     async def events(request: Request) -> Response:
         if request.method == "HEAD":
@@ -99,6 +116,9 @@ def make_app(live: Live, questions: Questions, rules: Rules) -> Starlette:
         routes=[
             Route("/", fleet),
             Route("/node/{node}", node),
+            Route("/node/{node}/gpu/{gpu}", partial(show_gpu, desk)),
+            Route("/usage", partial(show_usage, desk)),
+            Route("/history", partial(show_history, desk)),
             Route("/events", events),
             Route("/control", control, methods=["POST"]),
             Route("/healthz", health),

@@ -74,6 +74,10 @@ class Live:
             bus.subscribe(message_type, self._take)
         bus.on_connection(self._connection)
 
+    def now(self) -> datetime:
+        """Return what time it is for all that is shown."""
+        return self._clock()
+
     @property
     def connected(self) -> bool:
         """Whether the broker is there."""

@@ -19,6 +19,7 @@ from services.web.board import Moment
 from services.web.filter import Filter, choices
 from services.web.held import held
 from services.web.security import Controls
+from services.web.series import resolution_text
 from services.web.show import with_readings
 from services.web.view import Gpu, GpuReadings, Node
 
@@ -61,6 +62,8 @@ class Pages:
             "hours": texts.hours,
             "ms": texts.milliseconds,
             "whole": texts.whole,
+            "quantity": texts.quantity,
+            "resolution": resolution_text,
         }
         self._environment.globals |= {
             "command": taking.command,
@@ -91,8 +94,9 @@ class Pages:
         wanted: Filter | None = None,
         hour: Mapping[str, Sequence[int | None]] | None = None,
         refresh_seconds: int = REFRESH_SECONDS,
+        past: Mapping[str, Any] | None = None,
     ) -> str:
-        """Return the page of the fleet, or of one node."""
+        """Return the page of the fleet, or of one node and its past."""
         wanted = wanted or Filter()
         facts = [node for node in moment.facts if only in (None, node.node)]
         has_cards = len(facts) <= CARDS_MAX
@@ -115,18 +119,32 @@ class Pages:
             "has_cards": has_cards,
             "is_dense": is_dense,
             "names": {node.node: node.name for node in moment.facts},
-            "root": root,
             "controls": controls,
             "only": only,
             "answer": answer,
             "refresh_seconds": refresh_seconds,
-            "script": self.script(),
-            "style_version": _version(STATIC / "page.css"),
-            "icon_version": _version(STATIC / "icon.svg"),
+            "here": "" if only else "now",
+            **self._common(root),
+            **(past or {}),
         }
         if is_dense and only is None:
             known["rows"] = self._dense_rows(nodes, moment, known, keeps=not has_cards)
-        return self._environment.get_template("page.html").render(known)
+        template = "node.html" if past else "page.html"
+        return self._environment.get_template(template).render(known)
+
+    def fill(self, template: str, *, root: str, **values: Any) -> str:
+        """Return another page with what every page needs."""
+        return self._environment.get_template(template).render(self._common(root) | values)
+
+    def _common(self, root: str) -> dict[str, Any]:
+        """Return where a page is, its scripts and its styles."""
+        return {
+            "root": root,
+            "script": self.script(),
+            "style_version": _version(STATIC / "page.css"),
+            "past_version": _version(STATIC / "past.css"),
+            "icon_version": _version(STATIC / "icon.svg"),
+        }
 
     def _dense_rows(
         self, nodes: Sequence[Node], moment: Moment, known: Mapping[str, Any], *, keeps: bool
@@ -153,7 +171,7 @@ class Pages:
             manifest = json.loads((self._dist / "manifest.json").read_text())
         except (OSError, ValueError):
             return None
-        return {"page": str(manifest["page"]), "worker": str(manifest["worker"])}
+        return {str(name): str(file) for name, file in manifest.items()}
 
 
 @cache

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
-from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, RequestKind, Response
+from gleaner.bus.messages import (
+    Availability,
+    HistoryAnswer,
+    HistoryQuery,
+    Request,
+    RequestKind,
+    Response,
+)
 
 CLIENT = "web"
 DEADLINE_SECONDS = 5.0
@@ -28,6 +35,8 @@ class Questions:
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         bus.subscribe(Response, self._answered, client=CLIENT)
         bus.subscribe(HistoryAnswer, self._answered, client=CLIENT)
+        self._recorders: dict[str, Availability] = {}
+        bus.subscribe(Availability, self._heard)
 
     async def request(
         self,
@@ -57,10 +66,10 @@ class Questions:
         assert isinstance(answer, Response)
         return answer
 
-    async def history(
-        self, what: Literal["events", "runs", "samples"], **filters: Any
-    ) -> HistoryAnswer:
+    async def history(self, what: Any, **filters: Any) -> HistoryAnswer:
         """Ask the recorder for a page of history; raise NoAnswer if it does not answer."""
+        if self._recorders and all(one.state == "offline" for one in self._recorders.values()):
+            raise NoAnswer("the recorder is not running")
         question = HistoryQuery(
             id=uuid.uuid4().hex,
             client=CLIENT,
@@ -87,6 +96,20 @@ class Questions:
             ) from None
         finally:
             del self._waiting[identity]
+
+    def _heard(self, delivery: Delivery) -> None:
+        """Note whether a recorder is there, so that nobody waits for one that is not."""
+        if delivery.levels["service"] != "recorder":
+            return
+        said, instance = delivery.message, delivery.levels["instance"]
+        if not isinstance(said, Availability):
+            self._recorders.pop(instance, None)
+        elif said.state == "online" or self._is_of_last_connection(said):
+            self._recorders[instance] = said
+
+    def _is_of_last_connection(self, said: Availability) -> bool:
+        before = self._recorders.get(said.instance)
+        return before is None or before.connection == said.connection
 
     def _answered(self, delivery: Delivery) -> None:
         waiting = self._waiting.get(delivery.levels["id"])

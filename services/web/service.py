@@ -20,6 +20,7 @@ from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
+from services.web.names import Names
 from services.web.questions import Questions
 from services.web.recall import recall
 from services.web.security import Rules
@@ -40,12 +41,13 @@ FULL_COLLECTION_EVERY = 20_000
 
 async def serve(settings: Settings) -> None:
     """Show the fleet until cancelled."""
-    collect_rarely()
+    _collect_rarely()
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
-    live = Live(bus, settings.web.display_names, models=settings.web.model_names)
+    names = Names(nodes=settings.web.display_names, models=settings.web.model_names)
+    live = Live(bus, names.nodes, models=names.models)
     questions = Questions(bus)
-    app = make_app(live, questions, rules)
+    app = make_app(live, questions, rules, names)
     with listen(settings.web) as listener:
         logger.info("the page is at %s", address_of(listener))
         async with asyncio.TaskGroup() as tasks:
@@ -56,14 +58,14 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 
-def collect_rarely() -> None:
+def _collect_rarely() -> None:
     """Spare the loop the full collections: a large fleet takes a quarter of a second each time.
 
     What is known of the fleet are values without cycles; counting references frees them.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 3, FULL_COLLECTION_EVERY)
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
 
 
 def make_rules(settings: WebSettings) -> Rules:

@@ -102,3 +102,11 @@ def spark_text(minutes: Sequence[int | None]) -> str:
 def _half_up(number: float) -> int:
     """Round as JavaScript does; Python's round() goes to the even neighbour."""
     return int(number + 0.5) if number >= 0 else -int(-number + 0.5)
+
+
+def quantity(number: float | None, unit: str = "h") -> str:
+    """Return hours and what is like them: `0.25 h`, `12.5 h`, `1,204 h`; `–` for no answer."""
+    if number is None:
+        return "–"
+    digits = 2 if 0 < number < 1 else 1 if number < 100 else 0
+    return f"{number:,.{digits}f} {unit}".rstrip()

@@ -15,6 +15,7 @@ from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
 from services.web.app import make_app
 from services.web.live import Live
+from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from tests.builders import NOW
@@ -33,7 +34,8 @@ class Web:
         self.asked: list[Request] = []
         self.queried: list[HistoryQuery] = []
         rules = Rules(hosts=frozenset({"localhost"}), token=token)
-        self.app = make_app(self.live, Questions(self.bus, 0.05), rules)
+        names = Names(nodes={"boreas": "Boreas"})
+        self.app = make_app(self.live, Questions(self.bus, 0.05), rules, names)
         self.client = self.browser()
 
     def browser(self, peer: str = "127.0.0.1", host: str = "127.0.0.1:8080") -> httpx2.AsyncClient:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Self
 
@@ -16,6 +17,7 @@ from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
+from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from services.web.service import listen, make_server, serve_http
@@ -31,10 +33,12 @@ class Site:
         listen: str = "127.0.0.1:0",
         rules: Rules | None = None,
         large: LargeFleet | None = None,
+        recorder: Callable[[MemoryBus], AbstractAsyncContextManager[object]] | None = None,
     ) -> None:
-        """With a large fleet instead of the example's."""
+        """With a large fleet instead of the example's; `recorder` answers about the past."""
         self.settings = WebSettings(listen=listen)
         self.large = large
+        self._recorder = recorder or self._without_history
         self.rules = rules or Rules(hosts=frozenset({"localhost"}))
         self.url = ""
         self.asked: list[Request] = []
@@ -87,10 +91,11 @@ class Site:
         self.bus = MemoryBus(broker, "web", "main")
         self._fleet = MemoryBus(broker, "test", "fleet")
         self._fleet.subscribe(Request, self._answer)
-        self._fleet.subscribe(HistoryQuery, self._tell)
+        recorder_bus = MemoryBus(broker, "recorder", "main")
         self.live = Live(self.bus, {"boreas": "Boreas"})
-        app = make_app(self.live, Questions(self.bus, 1.0), self.rules)
-        async with self._fleet, self.bus:
+        names = Names(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
+        app = make_app(self.live, Questions(self.bus, 1.0), self.rules, names)
+        async with self._fleet, self.bus, recorder_bus, self._recorder(recorder_bus):
             with listen(self.settings) as listener:
                 self.url = self._url(listener)
                 await self._introduce()
@@ -158,10 +163,16 @@ class Site:
             )
         )
 
-    def _tell(self, delivery: Delivery) -> None:
+    @asynccontextmanager
+    async def _without_history(self, bus: MemoryBus) -> AsyncIterator[None]:
         """Do as a recorder without history does."""
-        if isinstance(query := delivery.message, HistoryQuery):
-            self._fleet.publish(HistoryAnswer(client=query.client, id=query.id))
+
+        def tell(delivery: Delivery) -> None:
+            if isinstance(query := delivery.message, HistoryQuery):
+                bus.publish(HistoryAnswer(client=query.client, id=query.id))
+
+        bus.subscribe(HistoryQuery, tell)
+        yield
 
     def _url(self, listener: socket.socket) -> str:
         host, port = listener.getsockname()[:2]

@@ -10,7 +10,12 @@ const dist = join(here, "..", "static", "dist");
 await rm(dist, { recursive: true, force: true });
 const done = await build({
   absWorkingDir: here,
-  entryPoints: { page: "src/page.ts", worker: "src/worker.ts" },
+  entryPoints: {
+    page: "src/page.ts",
+    worker: "src/worker.ts",
+    past: "src/past.ts",
+    charts: "src/charts.ts",
+  },
   outdir: dist,
   entryNames: "[name]-[hash]",
   bundle: true,

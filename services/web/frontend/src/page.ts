@@ -88,7 +88,7 @@ function drawLarge(news: Picture): void {
 function sayLive({ headline }: Overview): void {
   if (!("live" in main.dataset)) main.dataset["live"] = "";
   const title = `${headline} – Gleaner`;
-  if (document.title !== title) document.title = title;
+  if (only === undefined && document.title !== title) document.title = title;
 }
 
 function drawSummary({ overview, names }: Picture): void {

@@ -1,0 +1,39 @@
+"""What happened, in words: the same on the page and in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gleaner.bus.messages import EventKind
+
+
+def tell_event(kind: str, data: Mapping[str, Any]) -> str:
+    """Return what a recorded event says; also of a kind that we do not know."""
+    match kind:
+        case EventKind.NODE_STARTED:
+            return f"node started, version {data.get('version')}, source {data.get('source')}"
+        case EventKind.GPU:
+            reasons = "; ".join(str(reason) for reason in data.get("reasons") or ())
+            states = filter(None, (data.get("before"), data.get("state")))
+            change = f"GPU {data.get('index')}: {' → '.join(map(str, states))}"
+            return f"{change} ({reasons})" if reasons else change
+        case EventKind.PEOPLE:
+            return str(data.get("reason") or "people came or went")
+        case EventKind.RUN:
+            return f"run {data.get('run')} of {data.get('entry')}: {data.get('reason')}"
+        case EventKind.PROBLEM:
+            return f"problem: {data.get('text') or data.get('what')}"
+        case EventKind.SHORT_PROCESS:
+            who = data.get("user") or data.get("entry") or "somebody"
+            what = f"pid {data.get('pid')}, {data.get('command') or 'no longer known'}"
+            return f"GPU {data.get('index')}: {who} computed briefly ({what})"
+        case EventKind.OVERFLOW:
+            return f"{data.get('dropped')} events were dropped: nobody recorded them"
+        case _:
+            return " ".join([kind, *_pairs(data)])
+
+
+def _pairs(data: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in data.items():
+        yield f"{name}={value}"

@@ -1,0 +1,91 @@
+"""The page of one GPU, and what the page of a node shows of the past."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.web import past, readings
+from services.web.desk import Desk, asked_of, first_problem, span_values
+from services.web.names import find_gpu
+from services.web.recorded import Found, ask
+from services.web.series import data_of, series_of
+from services.web.spans import CHART_PRESETS, Span, span_of
+
+SERIES_ROWS = 2000
+RECENT_EVENTS, RECENT_RUNS, RECENT_SESSIONS = 15, 10, 8
+REFRESH_GPU, REFRESH_NODE = 5, 60
+
+
+async def past_of_node(desk: Desk, node: str, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the page of a node shows below what is now."""
+    span = span_of(asked, CHART_PRESETS, "day", desk.live.now())
+    found = await _series(desk, span, node=node)
+    return {"refresh": REFRESH_NODE, **chart_values(found, span, asked)}
+
+
+async def show_gpu(desk: Desk, request: Request) -> Response:
+    """Show one GPU: now, and over time."""
+    now = desk.live.now()
+    name, wanted = request.path_params["node"], request.path_params["gpu"]
+    node = desk.node(name)
+    gpu = find_gpu(node, wanted) if node else None
+    if node is None or gpu is None:
+        what = f"GPU {wanted!r} on node {name!r}" if node else f"node {name!r}"
+        return await desk.page(
+            "missing.html", 404, root="../../../", here="", text=f"There is no {what}."
+        )
+    asked = asked_of(request)
+    span = span_of(asked, CHART_PRESETS, "day", now)
+    about = {"node": name, "gpu": gpu.gpu}
+    series, events, runs, sessions = await asyncio.gather(
+        _series(desk, span, **about),
+        ask(desk.questions, "events", most=RECENT_EVENTS, **about),
+        ask(desk.questions, "runs", most=RECENT_RUNS, **about),
+        ask(desk.questions, "sessions", most=RECENT_SESSIONS, **about),
+    )
+    known = desk.live.fleet.node(name)
+    views = known.gpus(now) if known else ()
+    view = next((one for one in views if one.gpu == gpu.gpu), None)
+    reading = view.reading if view else None
+    return await desk.page(
+        "gpu.html",
+        root="../../../",
+        here="",
+        refresh=REFRESH_GPU,
+        node=node,
+        gpu=gpu,
+        inventory=view.inventory if view else None,
+        readings=readings.readings_of(reading) if reading else (),
+        events=[past.event_of(row) for row in events.rows],
+        runs=[past.run_of(row) for row in runs.rows],
+        sessions=[past.held_of(row) for row in sessions.rows],
+        problem=first_problem(series, events, runs, sessions),
+        **chart_values(series, span, asked),
+    )
+
+
+async def _series(desk: Desk, span: Span, **about: str) -> Found:
+    return await ask(
+        desk.questions,
+        "series",
+        most=SERIES_ROWS,
+        since=span.since,
+        until=span.until,
+        points=span.points,
+        **about,
+    )
+
+
+def chart_values(found: Found, span: Span, asked: Mapping[str, str]) -> dict[str, Any]:
+    series = series_of(found.rows, span)
+    return {
+        "series": series,
+        "series_problem": found.problem,
+        "chart_data": {"readings": data_of(series)} if series else None,
+        **span_values(span, asked, CHART_PRESETS),
+    }

@@ -1,0 +1,226 @@
+"""`/api/history/…`: what the recorder knows, in pages of JSON, or whole as CSV."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
+
+from gleaner.bus.message import Utc
+from services.web.questions import NoAnswer, Questions
+from services.web.recorded import PAGE_ROWS, Refused, Row, What, further_rows, one_page
+
+logger = logging.getLogger(__name__)
+
+CSV_ROWS = 500
+"""Written at once."""
+FILES_AT_ONCE = 4
+"""Each keeps the recorder busy as long as it comes."""
+
+
+class Problem(BaseModel):
+    """Why a question has no answer."""
+
+    detail: str
+
+
+class HistoryPage(BaseModel):
+    """One page of rows, newest or largest first."""
+
+    rows: tuple[dict[str, JsonValue], ...]
+    cursor: str | None
+    """Ask with this for the next page; null: that was all."""
+
+
+By: TypeAlias = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
+
+
+class Question(BaseModel):
+    """What every question may name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    node: str | None = Field(None, pattern=r"^[a-z0-9_-]{1,63}$", description="Of it only.")
+    since: Utc | None = Field(None, description="Not before this instant.")
+    until: Utc | None = Field(None, description="Before this instant.")
+    format: Literal["json", "csv"] = Field(
+        "json", description="`csv`: all rows at once, as a file to keep."
+    )
+
+
+class PagedQuestion(Question):
+    """A question whose answer may be long."""
+
+    gpu: str | None = Field(None, max_length=80, description="Of it only, by its UUID.")
+    limit: int = Field(100, ge=1, le=PAGE_ROWS, description="Rows of a page of JSON.")
+    cursor: str | None = Field(None, max_length=400, description="From the page before.")
+
+
+class SeriesQuestion(PagedQuestion):
+    """How one GPU or node fared."""
+
+    points: int | None = Field(
+        None, ge=1, le=5000, description="At most about so many; the resolution follows."
+    )
+
+
+class SessionsQuestion(PagedQuestion):
+    """Who held what."""
+
+    user: str | None = Field(None, max_length=100, description="Of this person only.")
+
+
+class UsageQuestion(SessionsQuestion):
+    """Who used how much."""
+
+    by: By = Field("user", description="`hour`: of the day; `weekday_hour`: 1 is Monday.")
+
+
+class EventsQuestion(PagedQuestion):
+    """What happened."""
+
+    kind: str | None = Field(None, max_length=80, description="Of this kind only.")
+
+
+class QuotasQuestion(BaseModel):
+    """Where users stand."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: str | None = Field(None, max_length=100, description="Of this person only.")
+    format: Literal["json", "csv"] = "json"
+    limit: int = Field(100, ge=1, le=PAGE_ROWS)
+    cursor: str | None = Field(None, max_length=400)
+
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+    400: {"model": Problem, "description": "The recorder cannot make sense of it, and says why."},
+    503: {"model": Problem, "description": "The recorder did not answer."},
+}
+
+
+def make_history(questions: Questions) -> APIRouter:
+    """Return the routes below `/api/history`."""
+    routes = APIRouter(prefix="/history", responses=ANSWERS, default_response_class=JSONResponse)
+
+    places = asyncio.Semaphore(FILES_AT_ONCE)
+
+    async def answer(what: What, asked: BaseModel) -> HistoryPage | Response:
+        filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor"})
+        is_file = getattr(asked, "format", "json") == "csv"
+        if is_file:
+            filters["limit"] = PAGE_ROWS
+        cursor = getattr(asked, "cursor", None)
+        try:
+            page = await one_page(questions, what, cursor=cursor, **filters)
+        except NoAnswer as error:
+            raise HTTPException(503, str(error)) from error
+        except Refused as error:
+            raise HTTPException(400, str(error)) from error
+        if not is_file:
+            return HistoryPage(rows=page.rows, cursor=page.cursor)
+        if page.cursor is not None and places.locked():
+            raise HTTPException(503, f"{FILES_AT_ONCE} long files are being written; wait for them")
+        return CsvFile(what, further_rows(questions, what, page, **filters), places)
+
+    @routes.get("/series", response_model=HistoryPage)
+    async def series(asked: Annotated[SeriesQuestion, Query()]) -> Any:
+        """Return readings of one GPU or node over time, newest first."""
+        return await answer("series", asked)
+
+    @routes.get("/usage", response_model=HistoryPage)
+    async def usage(asked: Annotated[UsageQuestion, Query()]) -> Any:
+        """Return GPU-hours, energy and utilization, summed up."""
+        return await answer("usage", asked)
+
+    @routes.get("/sessions", response_model=HistoryPage)
+    async def sessions(asked: Annotated[SessionsQuestion, Query()]) -> Any:
+        """Return who held which GPU from when to when, newest first."""
+        return await answer("sessions", asked)
+
+    @routes.get("/events", response_model=HistoryPage)
+    async def events(asked: Annotated[EventsQuestion, Query()]) -> Any:
+        """Return what happened, newest first; samples only if `kind` is `samples`."""
+        return await answer("events", asked)
+
+    @routes.get("/runs", response_model=HistoryPage)
+    async def runs(asked: Annotated[PagedQuestion, Query()]) -> Any:
+        """Return the runs of our workloads with how fast they left, newest first."""
+        return await answer("runs", asked)
+
+    @routes.get("/latencies", response_model=HistoryPage)
+    async def latencies(asked: Annotated[Question, Query()]) -> Any:
+        """Return how long evictions took, by stage."""
+        return await answer("latencies", asked)
+
+    @routes.get("/quotas", response_model=HistoryPage)
+    async def quotas(asked: Annotated[QuotasQuestion, Query()]) -> Any:
+        """Return where each user stands this month."""
+        return await answer("quotas", asked)
+
+    return routes
+
+
+class CsvFile(StreamingResponse):
+    """A table that ends visibly unfinished where the recorder goes away meanwhile."""
+
+    def __init__(self, what: str, rows: AsyncIterator[Row], places: asyncio.Semaphore) -> None:
+        super().__init__(
+            as_csv(rows),
+            media_type="text/csv",
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.csv"'},
+        )
+        self._places = places
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what comes; without a last chunk the server cuts the connection."""
+        async with self._places:
+            try:
+                await super().stream_response(send)
+            except (NoAnswer, Refused) as error:
+                logger.warning("a download was cut off: %s", error)
+
+
+async def as_csv(rows: AsyncIterator[Row]) -> AsyncIterator[str]:
+    """Yield a table for spreadsheets; its columns are those of the first row."""
+    columns: list[str] | None = None
+    part: list[Row] = []
+    async for row in rows:
+        if columns is None:
+            columns = list(row)
+            yield _lines([columns])
+        part.append(row)
+        if len(part) >= CSV_ROWS:
+            yield _lines([one.get(name) for name in columns] for one in part)
+            part = []
+    if columns is not None:
+        yield _lines([one.get(name) for name in columns] for one in part)
+
+
+def _lines(rows: Iterable[Iterable[JsonValue]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: JsonValue) -> JsonValue:
+    """Return what stands in a cell; text that a spreadsheet would compute stays text."""
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    # CSV injection: a user may be called `=HYPERLINK(…)`.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value

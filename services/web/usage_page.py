@@ -1,0 +1,87 @@
+"""The page of use: by user, group, node, model, and over time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.web import quiet, used
+from services.web.desk import PERIODS, Desk, asked_of, first_problem, span_values
+from services.web.recorded import Found, ask
+from services.web.spans import DAY, USAGE_PRESETS, Span, span_of
+
+USAGE_ROWS = 5000
+REFRESH_USAGE = 300
+
+
+async def show_usage(desk: Desk, request: Request) -> Response:
+    """Show who used what."""
+    asked = asked_of(request)
+    span = span_of(asked, USAGE_PRESETS, "month", desk.live.now())
+    per = asked.get("per", "")
+    if per not in PERIODS:
+        days = span.length / DAY
+        per = "day" if days <= 62 else "week" if days <= 400 else "month"
+    kinds = ("user", "group", "node", "model", per, "weekday_hour", "hour")
+    *found, quotas = await asyncio.gather(
+        *(_usage(desk, span, by) for by in kinds), ask(desk.questions, "quotas")
+    )
+    by_kind = dict(zip(kinds, found, strict=True))
+    week = quiet.week_of(by_kind["weekday_hour"].rows)
+    periods = used.periods_of(by_kind[per].rows, per)
+    stacks = [
+        {"state": state, "hours": [getattr(one, f"{state}_hours") for one in periods]}
+        for state in ("busy", "held", "ours")
+    ]
+    tables = {by: used.used_by(by_kind[by].rows, by) for by in kinds[:4]}
+    return await desk.page(
+        "usage.html",
+        root="./",
+        here="usage",
+        refresh=REFRESH_USAGE,
+        **span_values(span, asked, USAGE_PRESETS),
+        per=per,
+        per_names=PERIODS,
+        tables=tables,
+        problems={by: _problem(one, by) for by, one in by_kind.items()},
+        quotas=used.quotas_of(quotas.rows),
+        quotas_problem=quotas.problem,
+        problem=first_problem(by_kind["user"]),
+        ours=used.used_by(by_kind["user"].rows, "user", ours=True),
+        week=week,
+        weekdays=quiet.WEEKDAYS,
+        quiet=quiet.least_used(week) or quiet.least_used_hours(by_kind["hour"].rows),
+        periods=periods,
+        totals=used.totals_of(tables["user"], periods),
+        chart_data={"periods": {"names": [one.name for one in periods], "stacks": stacks}},
+        download_query=urlencode(
+            {"since": span.since.isoformat(), "until": span.until.isoformat()}
+        ),
+    )
+
+
+async def _usage(desk: Desk, span: Span, by: str) -> Found:
+    return await ask(
+        desk.questions,
+        "usage",
+        most=USAGE_ROWS,
+        by=by,
+        since=span.since,
+        until=span.until,
+    )
+
+
+def _problem(found: Found, by: str) -> str | None:
+    """Return why there is nothing; an older recorder answers beside the point."""
+    if found.problem is None and found.rows and not any(_tells(row, by) for row in found.rows):
+        return "This recorder does not answer that yet."
+    return found.problem
+
+
+def _tells(row: Mapping[str, Any], by: str) -> bool:
+    return ("weekday" if by == "weekday_hour" else by) in row

@@ -1,0 +1,323 @@
+"""The pages behind the first one over HTTP, with a recorder that says what the test wants."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gleaner.bus.interface import Delivery
+from gleaner.bus.memory import MemoryBus
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from tests.builders import NOW
+from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
+from tests.web.conftest import Web
+from tests.web.example import MARKUP
+from tests.web.test_app import words
+
+PAGES = ("/node/atlas", "/node/atlas/gpu/0", "/usage", "/history", "/history?what=runs")
+LATENCY = {
+    "stage": "noticed_to_clear",
+    "count": 40,
+    "p50_seconds": 0.5,
+    "p90_seconds": 0.9,
+    "p99_seconds": 1.5,
+    "max_seconds": 2.0,
+}
+
+
+async def text(web: Web, path: str, status: int = 200) -> str:
+    page = await web.client.get(path)
+    assert page.status_code == status
+    return words(page.text)
+
+
+async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
+    at = datetime.now(UTC)
+    begin = (at - timedelta(hours=2)).isoformat()
+    tell(
+        busy,
+        {
+            "series": [bucket(NOW - timedelta(hours=1), utilization_percent=42)],
+            "events": [gpu_event(at, "alice")],
+            "runs": [a_run(at)],
+            "sessions": [
+                {
+                    "user": "alice",
+                    "entry": None,
+                    "container": None,
+                    "begin": begin,
+                    "end": at.isoformat(),
+                    "seconds": 7200,
+                    "held_seconds": 1800,
+                    "utilization_sum": 50 * 7200,
+                    "utilization_seconds": 7200,
+                }
+            ],
+        },
+    )
+    page = await text(busy, "/node/atlas/gpu/0?range=hour")
+
+    for expected in (
+        "GPU 0 of atlas busy",
+        "Utilization 97 %",
+        "Fan no answer",
+        "alice computes (pid 4711, python)",
+        "62.0 GiB 78 %",
+        "mean 42 %, from 42 to 42 %",
+        "A point stands for 5 min",
+        "GPU 0: idle → busy (alice computes)",
+        "fold evicted in 598 ms: alice is active at pts/3",
+        "2.0 0.50 50 %",
+    ):
+        assert expected in page
+
+
+async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
+    asked = tell(busy, {})
+
+    by_index = await text(busy, "/node/atlas/gpu/5")
+    by_uuid = await text(busy, "/node/atlas/gpu/GPU-atlas-0005")
+
+    assert "GPU 5 of atlas held" in by_index
+    assert "GPU 5 of atlas held" in by_uuid
+    assert {one.gpu for one in asked} == {"GPU-atlas-0005"}
+
+
+@pytest.mark.parametrize("path", ["/node/atlas/gpu/77", "/node/nowhere/gpu/0"])
+async def test_what_is_not_there_is_not_found(busy: Web, path: str) -> None:
+    assert "There is no" in await text(busy, path, 404)
+
+
+async def test_nothing_of_an_offline_node_is_current(busy: Web) -> None:
+    tell(busy, {})
+    page = await text(busy, "/node/cygnus/gpu/0")
+
+    assert "Nothing of this is current: offline." in page
+    assert "There is no current reading: offline." in page
+    assert "was idle" in page
+
+
+async def test_use_is_told_by_everything(busy: Web) -> None:
+    tell(
+        busy,
+        {
+            "usage:user": [
+                {"user": "alice", "entry": None, **use(30, busy=20, held=10)},
+                {"user": None, "entry": "fold", **use(50)},
+            ],
+            "usage:group": [{"group": "vision", **use(30)}],
+            "usage:node": [{"node": "boreas", **use(30)}],
+            "usage:model": [{"model": "NVIDIA H100 80GB HBM3", **use(30)}],
+            "usage:day": [
+                {
+                    "day": "2026-11-20",
+                    **use(30, busy=20, held=10),
+                    "ours_hours": 50.0,
+                    "idle_hours": 20.0,
+                }
+            ],
+            "usage:weekday_hour": hours_of_the_week(lambda day, _: 0.03 if day == 7 else 0.4),
+            "quotas": [
+                {"user": "alice", "month": "2026-11", "gpu_hours": 30, "quota_gpu_hours": 40}
+            ],
+        },
+    )
+    page = await text(busy, "/usage")
+
+    for expected in (
+        "People had GPUs 30 % of the time",
+        "10.0 h of them held without doing anything",
+        "Least used: Sun 00–04, 3 % busy",
+        "alice 30.0 20.0 10.0 15.0 50 % 1.0",
+        "vision",
+        "Boreas",
+        "H100 80GB HBM3",
+        "Our workloads Workload GPU-hours busy held utilized mean kWh fold 50.0",
+        "10.0 h left",
+    ):
+        assert expected in page
+
+
+async def test_happenings_and_latencies_are_told(busy: Web) -> None:
+    fast = LATENCY | {"stage": "noticed_to_term", "p50_seconds": 0.0}
+    tell(
+        busy,
+        {
+            "events": [gpu_event(NOW, "alice")],
+            "runs": [a_run(NOW)],
+            "latencies": [fast, LATENCY],
+        },
+    )
+
+    events, runs = await text(busy, "/history"), await text(busy, "/history?what=runs")
+
+    assert "Noticed → TERM < 1 ms 900 ms" in events
+    assert "In all 500 ms 900 ms 1.50 s 2.00 s 40" in events
+    assert "atlas 0 gpu GPU 0: idle → busy (alice computes)" in events
+    assert "evicted alice is active at pts/3 2.1 ms 184 ms 412 ms 598 ms" in runs
+
+
+async def test_filters_go_to_the_recorder_as_far_as_it_knows_them(busy: Web) -> None:
+    asked = tell(busy, {})
+    await text(busy, "/history?node=atlas&kind=gpu&since=2026-11-01&until=2026-11-02&gpu=GPU-1")
+
+    question = next(one for one in asked if one.what == "events")
+    assert (question.node, question.kind, question.gpu) == ("atlas", "gpu", "GPU-1")
+    assert question.since == datetime(2026, 11, 1, tzinfo=UTC)
+    assert question.until == datetime(2026, 11, 3, tzinfo=UTC)
+
+
+async def test_other_filters_are_applied_to_what_it_says(busy: Web) -> None:
+    rows = [gpu_event(NOW, "alice"), gpu_event(NOW, "bob"), gpu_event(NOW, "bob", "held")]
+    tell(busy, {"events": rows, "runs": [a_run(NOW), a_run(NOW, "render", "failed")]})
+
+    page = await text(busy, "/history?user=bob&state=busy")
+    runs = await text(busy, "/history?what=runs&entry=render&state=failed")
+    assert page.count("bob computes") == 1
+    assert "alice computes" not in page
+    assert "render atlas 0 failed" in runs
+    assert "evicted alice" not in runs
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_names_are_text_and_never_markup(busy: Web, path: str) -> None:
+    tell(
+        busy,
+        {
+            "events": [gpu_event(NOW, MARKUP, node=MARKUP)],
+            "runs": [a_run(NOW, MARKUP, MARKUP)],
+            "usage:user": [{"user": MARKUP, "entry": None, **use(1)}],
+            "usage:group": [{"group": MARKUP, **use(1)}],
+            "usage:model": [{"model": MARKUP, **use(1)}],
+            "usage:day": [{"day": MARKUP, **use(1)}],
+            "quotas": [{"user": MARKUP, "month": MARKUP, "gpu_hours": 1}],
+            "latencies": [LATENCY | {"stage": MARKUP}],
+            "series": f"{MARKUP} is wrong",
+        },
+    )
+    page = await busy.client.get(f"{path}{'&' if '?' in path else '?'}user=&entry={MARKUP}")
+
+    assert page.status_code == 200
+    assert MARKUP not in page.text
+    assert html.escape(MARKUP) in page.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_without_a_recorder_a_page_says_so_and_shows_what_it_has(
+    busy: Web, path: str
+) -> None:
+    page = await text(busy, path)
+
+    assert "The recorder did not answer within 0.05 s." in page
+    if path.startswith("/node/atlas"):
+        assert "alice computes (pid 4711, python)" in page
+
+
+async def test_nobody_waits_for_a_recorder_that_is_known_to_be_away(busy: Web) -> None:
+    async with MemoryBus(busy.broker, "recorder", "main"):
+        pass
+
+    assert "The recorder is not running." in await text(busy, "/history")
+    answer = await busy.client.get("/api/history/events")
+    assert (answer.status_code, answer.json()) == (503, {"detail": "the recorder is not running"})
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
+    refusal = "since is not before until"
+    told = dict.fromkeys(("series", "events", "runs", "usage:user", "latencies"), refusal)
+    tell(busy, told)
+
+    assert "The recorder says: since is not before until." in await text(busy, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/usage?range=banana", "There is no range 'banana'"),
+        ("/usage?since=banana&per=banana", "Dates are written like 2026-11-21."),
+        ("/node/atlas?range=banana", "There is no range 'banana'"),
+        ("/node/atlas/gpu/0?since=2026-13-99", "Dates are written like 2026-11-21."),
+        ("/history?since=banana", "'banana' is no date"),
+        ("/history?what=banana", "Nothing was recorded yet."),
+    ],
+)
+async def test_an_address_that_makes_no_sense_still_shows_the_page(
+    busy: Web, path: str, words: str
+) -> None:
+    tell(busy, {})
+
+    assert words in await text(busy, path)
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_addresses_are_relative_so_that_any_prefix_works(busy: Web, path: str) -> None:
+    tell(busy, {"events": [gpu_event(NOW, "a")], "runs": [a_run(NOW)]})
+    page = (await busy.client.get(path)).text
+
+    found = re.findall(r'(?:href|src|action|data-worker)="([^"]*)"', page)
+    assert found
+    assert [one for one in found if one.startswith("/") or "//" in one] == []
+    assert 'aria-label="Pages"' in page
+
+
+async def test_there_is_a_way_to_older_rows_and_back(busy: Web) -> None:
+    tell(busy, {})
+    page = (await busy.client.get("/history?node=atlas&cursor=abc")).text
+
+    assert 'href="?node=atlas">Newest' in page
+    assert "data-refresh" not in page
+
+
+async def test_the_api_answers_in_pages_and_as_a_file(web: Web) -> None:
+    rows = [{"user": "=cmd()", "entry": None, **use(3)}, {"user": "bob", **use(1)}]
+    asked = tell(web, {"usage:user": rows})
+
+    page = await web.client.get("/api/history/usage?by=user&node=atlas&limit=7")
+    file = await web.client.get("/api/history/usage?by=user&format=csv")
+
+    assert page.json() == {"rows": rows, "cursor": None}
+    assert (asked[0].node, asked[0].limit) == ("atlas", 7)
+    assert file.headers["content-type"].startswith("text/csv")
+    assert "gleaner-usage.csv" in file.headers["content-disposition"]
+    table = list(csv.DictReader(io.StringIO(file.text)))
+    assert [row["user"] for row in table] == ["'=cmd()", "bob"]
+    assert table[0]["gpu_hours"] == "3"
+
+
+async def test_a_file_turns_all_pages(web: Web) -> None:
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        number = int(query.cursor or 0)
+        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"number": number},))
+        more = {"cursor": str(number + 1)} if number < 3 else {}
+        web.others.publish(answer.model_copy(update=more))
+
+    web.others.subscribe(HistoryQuery, reply)
+    file = await web.client.get("/api/history/events?format=csv")
+
+    assert file.text.split() == ["number", "0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("series?points=0", 422),
+        ("series?limit=1001", 422),
+        ("usage?by=colour", 422),
+        ("usage?unheard_of=1", 422),
+        ("sessions?node=../../etc", 422),
+        ("events?since=yesterday", 422),
+        ("quotas", 400),
+    ],
+)
+async def test_the_api_refuses_what_it_cannot_answer(web: Web, query: str, status: int) -> None:
+    tell(web, {"quotas": "this recorder cannot tell of quotas"})
+
+    assert (await web.client.get(f"/api/history/{query}")).status_code == status
