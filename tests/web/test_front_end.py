@@ -56,3 +56,12 @@ def test_without_the_built_front_end_the_page_says_so_and_reloads(tmp_path: Path
     assert "The front end was not built" in page
     assert '<meta http-equiv="refresh"' in page
     assert "<script" not in page
+
+
+def test_every_symbol_that_is_drawn_is_in_the_sprite() -> None:
+    folder = FRONT_END.parent
+    sources = [*folder.glob("templates/*.html"), *FRONT_END.glob("src/*.ts")]
+    text = "".join(source.read_text() for source in sources)
+    drawn = set(re.findall(r'symbol\("([a-z]+)"\)|#s-([a-z]+)"', text))
+
+    assert {one or other for one, other in drawn} <= set(re.findall(r'id="s-([a-z]+)"', text))
