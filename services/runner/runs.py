@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 FINAL_MAX = 50
 """Facts of runs that are over; more are taken back although nobody recorded them yet."""
 STOPPED = Cause(kind=CauseKind.SHUTDOWN, text="the runner was stopped")
+_WORDS_SECONDS = 0.005
 _UNKNOWN_GRACE_SECONDS = 5.0
 """For a run whose entry is no longer in the catalogue."""
 
@@ -73,7 +74,8 @@ class Runs:
         """Signal all of them, and only then say so.
 
         First the first process of each: whoever is woken competes with us for the processors, and
-        the search for the others takes longer than all these signals.
+        the search for the others takes longer than all these signals. For the same reason words
+        wait a little: what yields to everybody could not leave while we talk.
         """
         going = [
             run
@@ -84,11 +86,17 @@ class Runs:
             run.warn()
         for run in going:
             run.leave()
-        for name, cause in leave:
-            run = self._by_id[name]
+        if going:
+            asyncio.get_running_loop().call_later(_WORDS_SECONDS, self._say, going)
+
+    def _say(self, going: list[ManagedRun]) -> None:
+        for run in going:
             run.say()
             self._disk.later(run.journal.sync)
-            logger.info("run %s (%s) must leave: %s", name, run.fact.entry, cause.text)
+            cause = run.life.cause
+            logger.info(
+                "run %s (%s) must leave: %s", run.fact.run, run.fact.entry, cause and cause.text
+            )
 
     def on_check(self, facts: Facts, began_ns: int) -> None:
         """See `ManagedRun.on_check`."""

@@ -159,8 +159,10 @@ async def test_the_reflex_works_without_any_broker(tmp_path: Path) -> None:
         rig.remote.disconnect()
         rig.bus.publish(gpu_state("GPU-0", GpuCondition.BUSY, "user1 computes"))
 
-        assert rig.facts["r1"].state is RunState.STOPPING
-        assert (await rig.is_over()).state is RunState.EVICTED
+        fact = await rig.is_over()
+        assert fact.state is RunState.EVICTED
+        assert fact.stages
+        assert fact.stages.noticed_to_term is not None
 
 
 async def test_a_collector_that_falls_silent_makes_runs_leave(tmp_path: Path) -> None:
