@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from services.recorder import figures
+from services.recorder import answers, questions
 from services.recorder.history import BadQuestion
+from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import url
-from tests.recorder.test_history import a_query, page
+from tests.recorder.builders import a_query, url
+from tests.recorder.test_history import page
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 
 NOW = START + timedelta(days=2, hours=1)
@@ -32,13 +33,19 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield store
 
 
-async def ask(store: Store, keep: Retention = KEEP, **wanted: Any) -> list[dict[str, Any]]:
+def known(store: Store, keep: Retention = KEEP, **more: Any) -> Known:
+    return Known(**({"names": store.names, "local": store.local, "retention": keep} | more))
+
+
+async def ask(
+    store: Store, keep: Retention = KEEP, more: dict[str, Any] | None = None, **wanted: Any
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     cursor = None
     while True:
-        question = figures.question_of(a_query(cursor=cursor, **wanted), NOW)
-        found = await store.read(figures.statement_of(question, keep, NOW))
-        answer = figures.answer_of(question, found)
+        answer = await answers.answer(
+            store.read, a_query(cursor=cursor, **wanted), known(store, keep, **more or {}), NOW
+        )
         rows += answer.rows
         cursor = answer.cursor
         if cursor is None:
@@ -145,4 +152,4 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(
     wanted: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(BadQuestion, match=why):
-        figures.question_of(a_query(**wanted), NOW)
+        questions.question_of(a_query(**wanted), NOW)
