@@ -57,7 +57,14 @@ async def keep(
     gpus = {(names.text[row["node"]], one["gpu"]) for row in rows for one in row["samples"]}
     await names.know_devices(connection, gpus, now)
     insert = insert_into(connection.dialect.name, tables.sample).on_conflict_do_nothing()
-    written = [row | {"data": samples.written(row["samples"])} for row in rows]
+    numbers: dict[int, dict[str, int]] = {}
+    for row in rows:
+        mine = numbers.setdefault(row["node"], {})
+        node = names.text[row["node"]]
+        mine |= {one["gpu"]: names.devices[node, one["gpu"]] for one in row["samples"]}
+    written = [
+        row | {"data": samples.written(row["samples"], numbers[row["node"]])} for row in rows
+    ]
     await connection.execute(insert, written)
     marks = {(row["slot"], row["node"]) for row in rows}
     mark = insert_into(connection.dialect.name, tables.dirty).on_conflict_do_nothing()
@@ -77,7 +84,7 @@ async def roll_up(
     until = await _sealed_until(connection)
     sealed = {slot: slot < until for slot, _ in marks}
     found = _Found()
-    await _read(connection, names, marks, found)
+    await _read(connection, marks, found)
     await _know_users(connection, names, found)
     await _compare(connection, names, sealed, found)
     await _add_totals(connection, local, found)
@@ -118,16 +125,15 @@ async def _sealed_until(connection: AsyncConnection) -> datetime:
 
 
 async def _read(
-    connection: AsyncConnection, names: Names, marks: list[tuple[datetime, int]], found: _Found
+    connection: AsyncConnection, marks: list[tuple[datetime, int]], found: _Found
 ) -> None:
     """Read the samples of the marked five minutes, each once however often it was sent."""
     own = tables.sample.c
     wanted = tuple_(own.slot, own.node).in_(marks)
     chunks = select(own.slot, own.node, own.data).where(wanted).order_by(own.slot, own.node, own.id)
     for chunk in await connection.execute(chunks):
-        node = names.text[chunk.node]
         for one in samples.read(chunk.data):
-            key = (names.devices[node, one["gpu"]], chunk.slot)
+            key = (one["device"], chunk.slot)
             found.samples.setdefault(key, {}).setdefault(one["at"], one)
 
 

@@ -111,8 +111,10 @@ def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
     subject = _SUBJECTS[query.what]
     page: list[dict[str, JsonValue]] = []
     size = 0
+    # The names of columns are no plain texts, which costs more than all the rest.
+    names = [str(name) for name in found[0]._fields] if found else []
     for row in found[: query.limit]:
-        shown = _shown(row)
+        shown = _shown(dict(zip(names, row, strict=True)))
         size += len(json.dumps(shown))
         if page and size > ANSWER_BYTES:
             break
@@ -138,19 +140,23 @@ def _is_of(table: Table, node: str, names: Names) -> ColumnElement[bool]:
 def _is_about(gpu: str, what: str, names: Names) -> ColumnElement[bool]:
     if what == "runs":
         return run.c.gpus.contains(json.dumps(gpu), autoescape=True)
-    return _SUBJECTS[what].table.c.device.in_(names.devices_of(None, gpu))
+    table, devices = _SUBJECTS[what].table, names.devices_of(None, gpu)
+    is_of: ColumnElement[bool] = table.c.device.in_(devices)
+    if "node" in table.c:
+        # Its node has an index.
+        is_of &= table.c.node.in_({names.number[names.device[one].node] for one in devices})
+    return is_of
 
 
-def _shown(row: Row[Any]) -> dict[str, JsonValue]:
-    shown: dict[str, JsonValue] = to_jsonable_python(row._asdict())
-    for name in [name for name in shown if name == "id" or name.startswith("order_")]:
-        del shown[name]
-    if "data" in shown:
-        shown["data"] = json.loads(row.data)
+def _shown(row: dict[str, Any]) -> dict[str, JsonValue]:
+    shown: dict[str, JsonValue] = to_jsonable_python(
+        {name: value for name, value in row.items() if name != "id" and name[:6] != "order_"}
+    )
+    for name in ("data", "gpus"):
+        if name in shown:
+            shown[name] = json.loads(row[name])
     if "begin" in shown:
         shown |= {name: shown[name] or None for name in ("user", "entry", "container")}
-    if "gpus" in shown:
-        shown["gpus"] = json.loads(row.gpus)
     return shown
 
 

@@ -82,7 +82,7 @@ async def _samples(
 ) -> list[tuple[_Place, dict[str, JsonValue]]]:
     own = sample.c
     found: dict[_Place, dict[str, JsonValue]] = {}
-    wanted = None if query.gpu is None else {query.gpu}
+    wanted = None if query.gpu is None else {*names.devices_of(query.node, query.gpu)}
     chunks = select(own.slot, own.node, own.data).where(tuple_(own.slot, own.node).in_(groups))
     for chunk in await read(chunks.order_by(own.id)):
         for one in samples.read(chunk.data, wanted):
@@ -91,8 +91,9 @@ async def _samples(
                 continue
             if query.until is not None and at >= query.until:
                 continue
-            place = (chunk.slot, chunk.node, at, one["gpu"])
-            shown = to_jsonable_python({"node": names.text[chunk.node]} | one)
+            device = names.device[one.pop("device")]
+            place = (chunk.slot, chunk.node, at, device.gpu)
+            shown = to_jsonable_python({"node": device.node, "gpu": device.gpu} | one)
             found.setdefault(place, shown)
     return sorted(found.items(), key=lambda one: one[0], reverse=True)
 

@@ -15,7 +15,7 @@ from services.recorder.columns import Slot, to_microseconds
 from services.recorder.questions import Known, Question, Read, Shown
 from services.recorder.rollup import DAY, FIVE_MINUTES, GAUGES, HOUR, STATES, Tier
 
-MOST_SAMPLES = 20_000
+MOST_SAMPLES = 5000
 """Read for one series; a longer one is of five minutes."""
 _SAMPLES_APART = 10
 _TABLES = {HOUR.name: tables.sample_1h, DAY.name: tables.sample_1d}
@@ -88,10 +88,10 @@ def _end(question: Question) -> datetime:
 async def _of_samples(
     read: Read, question: Question, known: Known, devices: list[int]
 ) -> Iterable[rollup.Totals]:
-    own, wanted = tables.sample.c, {known.names.device[one].gpu for one in devices}
+    own, wanted = tables.sample.c, set(devices)
     nodes = {known.names.number[known.names.device[one].node] for one in devices}
     chunks = await read(
-        select(own.node, own.data).where(
+        select(own.data).where(
             own.slot >= question.since - FIVE_MINUTES.width,
             own.slot < _end(question),
             own.node.in_(nodes),
@@ -104,7 +104,7 @@ async def _of_samples(
             if question.since < one["at"] <= question.until:
                 # A sample on the boundary belongs before it.
                 bucket = (to_microseconds(one["at"]) - 1) // step
-                found.setdefault(bucket, {})[chunk.node, one["gpu"], one["at"]] = one
+                found.setdefault(bucket, {})[one["device"], one["at"]] = one
     return [
         rollup.of_samples(found[bucket].values())
         | {"start": tables.from_microseconds(bucket * step)}

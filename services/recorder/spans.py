@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.recorder.local_time import LocalTime, next_of, not_before
 from services.recorder.rollup import DAY, HOUR, MONTH, Tier
@@ -42,6 +42,29 @@ def _with_whole(part: Part, tier: Tier, local: LocalTime) -> list[Part]:
         Part(tier=part.tier, begin=last, end=part.end),
     )
     return [piece for piece in pieces if piece.begin < piece.end]
+
+
+def of_one_offset(part: Part, local: LocalTime) -> list[tuple[Part, timedelta]]:
+    """Return a part in pieces within which local time and UTC are equally far apart."""
+    pieces: list[tuple[Part, timedelta]] = []
+    begin, at = part.begin, part.begin
+    offset = _offset(local, begin)
+    while at < part.end:
+        later = min(at + timedelta(days=1), part.end)
+        if _offset(local, later) != offset:
+            while _offset(local, at) == offset:
+                at += timedelta(minutes=5)
+            pieces.append((Part(tier=part.tier, begin=begin, end=min(at, part.end)), offset))
+            begin, offset = at, _offset(local, at)
+        else:
+            at = later
+    if begin < part.end:
+        pieces.append((Part(tier=part.tier, begin=begin, end=part.end), offset))
+    return pieces
+
+
+def _offset(local: LocalTime, at: datetime) -> timedelta:
+    return local.at(at).utcoffset() or timedelta()
 
 
 def months(since: datetime, until: datetime, local: LocalTime) -> list[datetime]:

@@ -7,6 +7,7 @@ node or GPU is told by whole days.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
@@ -15,8 +16,8 @@ from services.recorder import tables, use
 from services.recorder.columns import Slot
 from services.recorder.history import BadQuestion, people
 from services.recorder.questions import Known, Question, Read, Shown
-from services.recorder.rollup import DAY, HOUR, MONTH, STATES, TIERS, Tier
-from services.recorder.spans import Part, parts
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, TIERS, Tier
+from services.recorder.spans import Part, of_one_offset, parts
 from services.recorder.units import parts_of
 
 _HOUR = 3600.0
@@ -62,9 +63,9 @@ def _of_states(question: Question, known: Known, by: str) -> Any:
     is_all = query.node is None and query.gpu is None
     finer = {"day": (HOUR, DAY), "week": (HOUR, DAY), "hour": (HOUR,), "weekday_hour": (HOUR,)}
     pieces = []
-    for part in _parts(question, known, finer.get(by, (HOUR, DAY, MONTH))):
+    for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
         table = _STATE_TABLES[part.tier.name]
-        key = table.c.device if by in _OF_DEVICE else table.c.start
+        keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
         wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
         total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
         total |= {
@@ -72,9 +73,7 @@ def _of_states(question: Question, known: Known, by: str) -> Any:
             for name in ("seconds", "utilization_percent_seconds")
         }
         pieces.append(
-            _summed(part, table, {key.name: key}, total, _STATE_LIMITS).where(
-                table.c.device.in_(wanted)
-            )
+            _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
         )
     return _union(pieces)
 
@@ -85,13 +84,13 @@ def _of_people(question: Question, known: Known, by: str) -> Any:
     if of_some and by in _OF_CLOCK:
         raise BadQuestion(f"by {by}, people's use is known of all GPUs together; leave out node")
     pieces = []
-    for part in _parts(question, known, _people_tiers(by, of_some=of_some)):
+    for part, offset in _parts(question, known, by, _people_tiers(by, of_some=of_some)):
         table = tables.use_1h if part.tier is HOUR else tables.use_1d
         keys = {"user": table.c.user, "entry": table.c.entry}
         if by in _OF_DEVICE:
             keys = {"device": tables.use_1d.c.device}
         elif by not in ("user", "group"):
-            keys = {"start": table.c.start}
+            keys = _start(by, table, offset)
         total = {name: table.c[name] for name in use.SUMS}
         statement = _summed(part, table, keys, total, use.LIMITS)
         if query.user is not None:
@@ -111,11 +110,26 @@ def _people_tiers(by: str, *, of_some: bool) -> tuple[Tier, ...]:
     return (DAY,) if of_some else (HOUR, DAY)
 
 
-def _parts(question: Question, known: Known, tiers: tuple[Tier, ...]) -> list[Part]:
+def _parts(
+    question: Question, known: Known, by: str, tiers: tuple[Tier, ...]
+) -> list[tuple[Part, timedelta]]:
     if tiers[0] is HOUR and question.now - question.since > known.retention.hours:
         # The hours at its beginning are gone.
         tiers = tiers[1:] or tiers
-    return parts(question.since, question.until, known.local, tiers)
+    found = parts(question.since, question.until, known.local, tiers)
+    if by not in _OF_CLOCK:
+        return [(part, timedelta()) for part in found]
+    return [piece for part in found for piece in of_one_offset(part, known.local)]
+
+
+def _start(by: str, table: Any, offset: timedelta) -> dict[str, Any]:
+    """Return what rows are added up by: their beginning, or its hour of the local week."""
+    start = type_coerce(table.c.start, BigInteger)
+    if by not in _OF_CLOCK:
+        return {"start": start}
+    # Five minutes since a Monday; 1970 began on a Thursday.
+    local = start + (offset // FIVE_MINUTES.width + 3 * 24 * 12)
+    return {"clock": local // 12 % (7 * 24)}
 
 
 def _summed(
@@ -153,14 +167,14 @@ def _name(by: str, row: _Totals, known: Known) -> Shown:
         if by == "model":
             return {"model": device.model}
         return {"node": device.node, "gpu": device.gpu} if by == "gpu" else {"node": device.node}
+    if "clock" in row:
+        weekday, hour = divmod(int(row.pop("clock")), 24)
+        of_day: Shown = {"hour": f"{hour:02d}"}
+        return of_day if by == "hour" else {"weekday": weekday + 1} | of_day
     start = _slot.process_result_value(row.pop("start"), None)  # type: ignore[arg-type]
     assert start is not None
     local = known.local.at(start)
     match by:
-        case "hour":
-            return {"hour": f"{local:%H}"}
-        case "weekday_hour":
-            return {"weekday": local.isoweekday(), "hour": f"{local:%H}"}
         case "month":
             return {"month": f"{local:%Y-%m}"}
         case "week":

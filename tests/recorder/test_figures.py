@@ -52,9 +52,7 @@ async def ask(
             return rows
 
 
-@pytest.mark.parametrize(
-    ("points", "resolution"), [(2, 86400), (48, 3600), (576, 300), (1152, 150)]
-)
+@pytest.mark.parametrize(("points", "resolution"), [(2, 86400), (48, 3600), (576, 300)])
 async def test_a_series_has_the_resolution_that_fits(
     store: Store, points: int, resolution: int
 ) -> None:
@@ -72,6 +70,15 @@ async def test_a_series_has_the_resolution_that_fits(
     assert max(row["utilization_percent_max"] for row in rows) == 90
     mean = sum(row["utilization_percent"] * row["seconds"] for row in rows) / (2 * 86400)
     assert mean == pytest.approx((6 * 90 + 4 * 60 + 2 * 80) / 24)
+
+
+async def test_a_short_series_is_of_single_samples(store: Store) -> None:
+    since, until = START + timedelta(hours=7), START + timedelta(hours=9)
+
+    rows = await ask(store, what="series", gpu="GPU-1", points=48, since=since, until=until)
+
+    assert {row["resolution_seconds"] for row in rows} == {150}
+    assert [row["busy_seconds"] for row in rows] == [150] * 24 + [0] * 24
 
 
 async def test_a_series_of_a_node_is_that_of_all_its_gpus(store: Store) -> None:

@@ -43,6 +43,7 @@ _USED = {
     "energy_joules": " * 1000",
 }
 _LARGEST = {"utilization_max": "", "memory_max_bytes": " / 1048576"}
+_STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear")
 _SLOT = 300_000_000
 """Five minutes in microseconds."""
 _BATCH = 1000
@@ -157,7 +158,7 @@ def _make_tables() -> None:
     op.create_index(
         "ix_run_evicted",
         "run",
-        ["ended_at"],
+        ["ended_at", "node", *(f"{stage}_seconds" for stage in _STAGES)],
         sqlite_where=evicted,
         postgresql_where=evicted,
     )
@@ -351,6 +352,8 @@ def _bring_samples() -> None:
             }
             for row in found
         ]
+        wanted = sa.text("SELECT gpu, id FROM device WHERE node = :node")
+        gpus = {row.gpu: row.id for row in bind.execute(wanted, {"node": number})}
         chunks = [
             {
                 "slot": int(slot.timestamp()) // 300,
@@ -358,7 +361,7 @@ def _bring_samples() -> None:
                 # Of a stream that never was: they have no event of their own any more.
                 "stream": 0,
                 "sequence": 0,
-                "data": pack(samples.written(mine)),
+                "data": pack(samples.written(mine, gpus)),
             }
             for slot, mine in samples.by_slot(rows).items()
         ]
