@@ -2,10 +2,10 @@
 
     python -m benchmarks.month [--days 31]
 
-Four nodes of 8 GPUs go through a plausible month: each two days each GPU is held by a person for 22
+Two nodes of 8 GPUs go through a plausible month: each two days each GPU is held by a person for 22
 hours (without work in the last two) and by a run of ours for 16, which is evicted; each change is
 an event, and so is each step of a run. The last two days have a sample each 10 seconds; before,
-when samples would be gone, one each minute, for what is kept of them is as large. What each row
+when samples would be gone, one each 100, for what is kept of them is as large. What each row
 takes, its share of the indexes included, is extrapolated to 1,000 nodes after two years.
 """
 
@@ -33,7 +33,7 @@ from services.recorder.store import Number, Store
 
 GOAL_GB = 27.0
 START = datetime(2026, 5, 1, tzinfo=UTC)
-NODES, GPUS, USERS = 4, 8, 40
+NODES, GPUS, USERS = 2, 8, 40
 FLEET = 1000 * 8
 YEARS = 731
 KEPT_5M = 14
@@ -210,7 +210,7 @@ async def play(store: Store, days: int) -> None:
     nodes = [Node(f"gpu{number:04d}", chance) for number in range(NODES)]
     now, end = START, START + timedelta(days=days)
     while now < end:
-        step = timedelta(seconds=10 if now >= end - KEEP.samples else 60)
+        step = timedelta(seconds=10 if now >= end - KEEP.samples else 100)
         events = [one for node in nodes for one in node.says(now, now + _FEED, step)]
         now += _FEED
         events.sort(key=lambda one: one.at)

@@ -258,7 +258,9 @@ def _print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     print(comma_separated(columns, rows), end="")
 
 
-By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
+By = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
 
 
 @app.command(
@@ -274,7 +276,7 @@ def usage(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Say who used how many GPU-hours, or when and where they were used; times are UTC.
+    """Say who used how many GPU-hours, or when and where they were used.
 
     Several users of one GPU count in full each, as `shared`.
     """

@@ -80,7 +80,7 @@ async def test_a_groups_file_that_cannot_be_read_is_named(
     assert "accounting.groups_file" in caplog.text
 
 
-async def test_models_are_those_of_the_inventory(store: Store) -> None:
+async def test_models_are_those_of_the_inventory(store: Store, tmp_path: Path) -> None:
     inventory = Inventory(
         node="n1",
         host="n1",
@@ -100,9 +100,7 @@ async def test_models_are_those_of_the_inventory(store: Store) -> None:
 
     rows = await ask(store, what="usage", by="model", since=START)
     assert {row["model"]: row["gpu_hours"] for row in rows} == {"A100": 28, None: 28}
-    async with Store(
-        store._url.render_as_string(hide_password=False).replace("+aiosqlite", "")
-    ) as again:
+    async with Store(url(tmp_path)) as again:
         assert {one.model for one in again.names.device.values()} == {"A100", None}
 
 
