@@ -34,6 +34,14 @@ ANSWER_SECONDS = 10.0
 PAGE_ROWS = 500
 
 
+HistoryWhat = Literal[
+    "events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"
+]
+HistoryBy = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
+
+
 class RequestFailed(Exception):
     """Nobody took or answered what was asked; the text says who and why."""
 
@@ -115,12 +123,12 @@ class Client:
     async def history(
         self,
         *,
-        what: Literal["events", "runs", "samples", "sessions", "series", "usage"],
+        what: HistoryWhat,
         node: str | None = None,
         gpu: str | None = None,
         kind: str | None = None,
         user: str | None = None,
-        by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None,
+        by: HistoryBy | None = None,
         points: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,

@@ -11,12 +11,16 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Inventory, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
-from services.recorder import figures
-from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
+from gleaner.settings import AccountingSettings
+from services.recorder.answers import answer
+from services.recorder.groups import Groups
+from services.recorder.history import BadQuestion, refusal_of
 from services.recorder.inbox import Arrival, Inbox
+from services.recorder.local_time import machine_zone
+from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.rows import Unfit, number_of, rows_of
 from services.recorder.settings import RecorderSettings
@@ -48,10 +52,10 @@ async def serve(settings: RecorderSettings) -> None:
         five_minutes=timedelta(days=settings.database.five_minute_days),
         hours=timedelta(days=settings.database.hour_days),
     )
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.accounting.time_zone or machine_zone())
     try:
         await store.open_or_begin_anew()
-        recorder = Recorder(bus, store, retention)
+        recorder = Recorder(bus, store, retention, settings.accounting)
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run(), name="bus")
             group.create_task(recorder.run(), name="recorder")
@@ -67,8 +71,18 @@ async def serve(settings: RecorderSettings) -> None:
 class Recorder:
     """One database behind one bus."""
 
-    def __init__(self, bus: Bus, store: Store, retention: Retention) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        retention: Retention,
+        accounting: AccountingSettings | None = None,
+    ) -> None:
         self._bus = bus
+        self._accounting = accounting or AccountingSettings()
+        self._groups = Groups(self._accounting.groups_file)
+        self._inventories: dict[str, Inventory] = {}
+        """What is not in the database yet."""
         self._store = store
         self._retention = retention
         self._inbox = Inbox()
@@ -78,6 +92,7 @@ class Recorder:
         self._trouble = ""
         bus.subscribe(Event, self._on_event)
         bus.subscribe(HistoryQuery, self._on_query)
+        bus.subscribe(Inventory, self._on_inventory)
         bus.on_malformed(self._on_malformed)
 
     async def run(self) -> None:
@@ -97,6 +112,11 @@ class Recorder:
             self._inbox.add(Arrival(event=delivery.message, acknowledge=delivery.acknowledge))
         else:
             delivery.acknowledge()
+
+    def _on_inventory(self, delivery: Delivery) -> None:
+        delivery.acknowledge()
+        if isinstance(delivery.message, Inventory):
+            self._inventories[delivery.message.node] = delivery.message
 
     def _on_malformed(self, topic: str, payload: bytes, why: str) -> None:
         self._inbox.add_letter(
@@ -243,26 +263,31 @@ class Recorder:
             if query.expires_at <= _now():
                 continue
             try:
-                answer = await self._answer_to(query)
+                answered = await self._answer_to(query)
             except BadQuestion as error:
                 self._bus.publish(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
                 self._bus.publish(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._bus.publish(answer)
+                self._bus.publish(answered)
 
     async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
-        if query.what not in ("series", "usage"):
-            return answer_of(query, await self._store.read(statement_of(query)))
-        question = figures.question_of(query, _now())
-        statement = figures.statement_of(question, self._retention, _now())
-        return figures.answer_of(question, await self._store.read(statement))
+        known = Known(
+            names=self._store.names,
+            local=self._store.local,
+            retention=self._retention,
+            aliases=self._accounting.aliases,
+            groups=self._groups,
+            quotas=self._accounting.quota_gpu_hours,
+        )
+        return await answer(self._store.read, query, known, _now())
 
     async def _roll_up(self) -> None:
         trouble = ""
         while True:
             try:
+                await self._keep_inventories()
                 while await self._store.roll_up(_now()):  # noqa: ASYNC110 - not a poll
                     # Between two small transactions the writer gets its turn.
                     await asyncio.sleep(0.005)
@@ -274,6 +299,13 @@ class Recorder:
                 trouble = words
             await asyncio.sleep(ROLL_UP_SECONDS)
 
+    async def _keep_inventories(self) -> None:
+        while self._inventories:
+            node, inventory = next(iter(self._inventories.items()))
+            await self._store.hear(inventory, _now())
+            if self._inventories[node] is inventory:
+                del self._inventories[node]
+
     async def _tidy_up(self) -> None:
         while True:
             try:
@@ -283,9 +315,8 @@ class Recorder:
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _delete_old(self) -> None:
-        for tier, before in self._retention.seals(_now()):
-            while await self._store.seal(tier, before):  # noqa: ASYNC110 - not a poll
-                await asyncio.sleep(0.05)
+        while await self._store.seal(self._retention.sealed(_now())):  # noqa: ASYNC110 - not a poll
+            await asyncio.sleep(0.05)
         for statement in self._retention.deletions(_now()):
             while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
                 # Between two small deletions the writer gets its turn.
@@ -298,7 +329,7 @@ def _set_aside(
     assert number.rows is not None
     letter = DeadLetter(
         topic=f"{number.node}/{number.stream}/{number.sequence}",
-        payload=str(number.rows.event["data"]).encode(),
+        payload=str((number.rows.event or {}).get("data", "samples")).encode(),
         reason=f"the database refused it: {_words(error)}",
         received_at=_now(),
     )

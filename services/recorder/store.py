@@ -9,9 +9,10 @@ recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,6 @@ from sqlalchemy import (
     Insert,
     NullPool,
     Row,
-    Select,
     Table,
     and_,
     delete,
@@ -37,10 +37,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.recorder import accounting, rows, tables
+from gleaner.bus.messages import Inventory
+from services.recorder import accounting, rollup, rows, samples, tables
+from services.recorder.local_time import EPOCH, LocalTime
 from services.recorder.migrate import migrate
+from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
-from services.recorder.rollup import TIERS, Tier
+from services.recorder.rollup import FIVE_MINUTES
 from services.recorder.upsert import insert_into
 
 logger = logging.getLogger(__name__)
@@ -81,13 +84,17 @@ class Number:
 class Store:
     """An open database; close it, for its threads live as long as its connections."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, zone: str = "UTC") -> None:
         self._url = make_url(url)
         self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
         self._is_file = self._url.drivername.startswith("sqlite")
         self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
+        self._zone = zone
+        self.local = LocalTime()
+        self.names = Names()
+        self._names_are_certain = False
         self._progress: dict[str, dict[str, Progress]] = {}
         """By node and stream, as committed; the stream that was heard last stands last."""
 
@@ -132,7 +139,9 @@ class Store:
             event.listen(self._reading.sync_engine, "connect", _set_up_reader)
         async with self._writing.begin() as connection:
             await connection.run_sync(migrate, self.name)
-            self._progress = await _read_progress(connection)
+        async with self._change() as connection:
+            self._progress = await _read_progress(connection, self.names)
+            self.local = await _read_zones(connection, self._zone, self.name)
 
     async def close(self) -> None:
         """Close every connection, and with it its thread."""
@@ -190,29 +199,81 @@ class Store:
         self, numbers: Sequence[Number], letters: Sequence[DeadLetter], now: datetime
     ) -> None:
         progress, gaps = self._advance(numbers, now)
-        made = [one.rows for one in numbers if one.rows is not None]
-        samples = [row for one in made for row in one.samples]
-        async with self._writer().begin() as connection:
-            await _insert(connection, tables.event, [one.event for one in made])
-            await _insert(connection, tables.gpu_sample, samples)
-            await accounting.mark(connection, samples)
-            for one in made:
-                if one.run is not None:
-                    await connection.execute(self._upsert_run(), one.run)
+        made = [(one, one.rows) for one in numbers if one.rows is not None]
+        async with self._change() as connection:
+            await self._know(connection, numbers, progress, now)
+            events = [self._event_row(one, own.event) for one, own in made if own.event]
+            await _insert(connection, tables.event, events)
+            chunks = [row for one, own in made for row in self._chunks(one, own)]
+            await accounting.keep(connection, self.names, chunks, now)
+            for _, own in made:
+                if own.run is not None:
+                    node = self.names.number[own.run["node"]]
+                    await connection.execute(self._upsert_run(), own.run | {"node": node})
             await _insert(connection, tables.gap, gaps)
-            if progress:
-                await connection.execute(self._upsert_stream(), _stream_rows(progress, now))
             await _insert(connection, tables.dead_letter, [_letter_row(one) for one in letters])
             if letters:
                 newest = select(func.max(tables.dead_letter.c.id)).scalar_subquery()
                 old = tables.dead_letter.c.id <= newest - DEAD_LETTERS
                 await connection.execute(delete(tables.dead_letter).where(old))
-        for (node, stream), reached in progress.items():
-            streams = self._progress.setdefault(node, {})
+        for (of_node, stream), reached in progress.items():
+            streams = self._progress.setdefault(of_node, {})
             streams.pop(stream, None)
             streams[stream] = reached
 
-    async def read(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+    async def _know(
+        self,
+        connection: AsyncConnection,
+        numbers: Sequence[Number],
+        progress: dict[_Key, Progress],
+        now: datetime,
+    ) -> None:
+        """Give numbers to all that the rows name, and write how far the streams are."""
+        events = [one.rows.event for one in numbers if one.rows and one.rows.event]
+        texts = {node for node, _ in progress} | {event["boot_id"] for event in events}
+        await self.names.know(connection, texts)
+        gpus = {(event["node"], event["gpu"]) for event in events if event["gpu"]}
+        await self.names.know_devices(connection, gpus, now)
+        if not progress:
+            return
+        await connection.execute(self._upsert_stream(), _stream_rows(self.names, progress, now))
+        if progress.keys() - self.names.streams.keys():
+            await self.names.know_streams(connection)
+
+    def _event_row(self, one: Number, event: rows.Row) -> rows.Row:
+        names, gpu = self.names, event["gpu"]
+        return event | {
+            "node": names.number[event["node"]],
+            "stream": names.streams[one.node, one.stream],
+            "device": names.devices[event["node"], gpu] if gpu else None,
+            "boot": names.number[event["boot_id"]],
+        }
+
+    def _chunks(self, one: Number, own: rows.Rows) -> list[rows.Row]:
+        place = {
+            "node": self.names.number[one.node],
+            "stream": self.names.streams[one.node, one.stream],
+            "sequence": one.sequence,
+        }
+        found = samples.by_slot(own.samples)
+        return [place | {"slot": slot, "samples": mine} for slot, mine in found.items()]
+
+    async def hear(self, inventory: Inventory, now: datetime) -> None:
+        """Remember the models of a node's GPUs."""
+        async with self._one_at_a_time, self._change() as connection:
+            await self.names.hear(connection, inventory, now)
+
+    @contextlib.asynccontextmanager
+    async def _change(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction; the names are what is in the database after it, whatever it was."""
+        async with self._writer().begin() as connection:
+            if not self._names_are_certain:
+                await self.names.load(connection)
+            self._names_are_certain = False
+            yield connection
+        self._names_are_certain = True
+
+    async def read(self, statement: Any) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
         if self._reading is None:
             raise OSError("the database is not open just now")
@@ -224,21 +285,19 @@ class Store:
         """Carry out one statement in a transaction of its own; return how many rows it took."""
         async with self._one_at_a_time, self._writer().begin() as connection:
             result = await connection.execute(statement)
+            if getattr(statement, "table", None) is tables.stream:
+                self._names_are_certain = False
             return result.rowcount if isinstance(result, CursorResult) else 0
 
     async def roll_up(self, now: datetime) -> int:
-        """Make some of the buckets anew that something came for; return how many, 0 when done."""
-        for tier in TIERS:
-            async with self._one_at_a_time, self._writer().begin() as connection:
-                made = await accounting.roll_up(connection, tier, now)
-            if made:
-                return made
-        return 0
+        """Count some of the five minutes that something came for; return how many, 0 when done."""
+        async with self._one_at_a_time, self._change() as connection:
+            return await accounting.roll_up(connection, self.names, self.local, now)
 
-    async def seal(self, tier: Tier, before: datetime) -> int:
-        """Delete what some buckets before an instant were made of; return how many, 0 if none."""
-        async with self._one_at_a_time, self._writer().begin() as connection:
-            return await accounting.seal(connection, tier, before)
+    async def seal(self, before: datetime) -> int:
+        """Delete the samples of five minutes before an instant; return how many, 0 if none."""
+        async with self._one_at_a_time, self._change() as connection:
+            return await accounting.seal(connection, before)
 
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
@@ -322,34 +381,52 @@ def _make_private(file: Path) -> None:
     file.touch(mode=0o600)
 
 
-async def _read_progress(connection: AsyncConnection) -> dict[str, dict[str, Progress]]:
-    stream, recorded = tables.stream.c, tables.event.c
-    ahead = and_(
-        recorded.node == stream.node,
-        recorded.stream == stream.stream,
-        recorded.sequence > stream.watermark,
-    )
-    beyond: dict[_Key, set[int]] = {}
-    for row in await connection.execute(
-        select(recorded.node, recorded.stream, recorded.sequence).select_from(
-            tables.stream.join(tables.event, ahead)
+async def _read_zones(connection: AsyncConnection, zone: str, name: str) -> LocalTime:
+    """Return which time zones counted since when; from now on it is this one."""
+    own = tables.time_zone
+    found = await connection.execute(select(own).order_by(own.c.since))
+    zones = [(row.since, row.name) for row in found]
+    if not zones or zones[-1][1] != zone:
+        since = rollup.start_of(datetime.now(UTC), FIVE_MINUTES.width) if zones else EPOCH
+        if zones:
+            logger.warning(
+                "%s: hours, days and months are of %s from now on; what was summed before stays "
+                "as it was counted, of %s",
+                name,
+                zone,
+                zones[-1][1],
+            )
+        insert = insert_into(connection.dialect.name, own).values(since=since, name=zone)
+        await connection.execute(
+            insert.on_conflict_do_update(index_elements=["since"], set_={"name": zone})
         )
-    ):
-        beyond.setdefault((row.node, row.stream), set()).add(row.sequence)
+        zones = [*(one for one in zones if one[0] != since), (since, zone)]
+    return LocalTime(zones=tuple(zones))
+
+
+async def _read_progress(
+    connection: AsyncConnection, names: Names
+) -> dict[str, dict[str, Progress]]:
+    stream = tables.stream.c
+    beyond: dict[int, set[int]] = {}
+    for table in (tables.event, tables.sample):
+        ahead = and_(table.c.stream == stream.id, table.c.sequence > stream.watermark)
+        for row in await connection.execute(
+            select(stream.id, table.c.sequence).select_from(tables.stream.join(table, ahead))
+        ):
+            beyond.setdefault(row.id, set()).add(row.sequence)
     progress: dict[str, dict[str, Progress]] = {}
     for row in await connection.execute(select(tables.stream).order_by(stream.updated_at)):
-        progress.setdefault(row.node, {})[row.stream] = Progress(
-            watermark=row.watermark,
-            gaps=row.gaps,
-            beyond=frozenset(beyond.get((row.node, row.stream), ())),
+        progress.setdefault(names.text[row.node], {})[row.stream] = Progress(
+            watermark=row.watermark, gaps=row.gaps, beyond=frozenset(beyond.get(row.id, ()))
         )
     return progress
 
 
-def _stream_rows(progress: dict[_Key, Progress], now: datetime) -> list[rows.Row]:
+def _stream_rows(names: Names, progress: dict[_Key, Progress], now: datetime) -> list[rows.Row]:
     return [
         {
-            "node": node,
+            "node": names.number[node],
             "stream": stream,
             "watermark": one.watermark,
             "gaps": one.gaps,

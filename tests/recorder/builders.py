@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Table, func, select
 
 from gleaner.bus.interface import Bus
-from gleaner.bus.messages import Event
+from gleaner.bus.messages import Event, HistoryQuery
+from services.recorder import samples, tables
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
@@ -42,12 +44,24 @@ def an_event(
     )
 
 
+def a_query(**wanted: Any) -> HistoryQuery:
+    return HistoryQuery.model_validate(
+        {"id": "q", "client": "c", "what": "events", "expires_at": datetime.now(UTC)} | wanted
+    )
+
+
 def url(directory: Path) -> str:
     return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
 
 
 async def count(store: Store, table: Table) -> int:
     return int((await store.read(select(func.count()).select_from(table)))[0][0])
+
+
+async def samples_left(store: Store) -> list[dict[str, Any]]:
+    """Return the single samples that are kept still."""
+    chunks = await store.read(select(tables.sample.c.data))
+    return [one for chunk in chunks for one in samples.read(chunk.data)]
 
 
 @asynccontextmanager

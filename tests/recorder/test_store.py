@@ -17,11 +17,19 @@ from sqlalchemy import create_engine, select
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
-from services.recorder import service, tables
+from services.recorder import sample_pages, service, tables
 from services.recorder.rows import rows_of
 from services.recorder.store import Number, Store
 from tests.builders import NOW, until
-from tests.recorder.builders import KEEP, an_event, count, recording, url
+from tests.recorder.builders import (
+    KEEP,
+    a_query,
+    an_event,
+    count,
+    recording,
+    samples_left,
+    url,
+)
 
 
 def numbers(*events: Event) -> list[Number]:
@@ -164,7 +172,7 @@ async def test_a_run_never_goes_back(tmp_path: Path, events: list[Event], state:
         assert (await the_run(store)).state == state
 
 
-async def test_samples_are_wide_rows_once_each(tmp_path: Path) -> None:
+async def test_samples_are_told_once_each(tmp_path: Path) -> None:
     sample = Sample(
         gpu="GPU-1",
         index=0,
@@ -180,11 +188,13 @@ async def test_samples_are_wide_rows_once_each(tmp_path: Path) -> None:
         await store.write(numbers(an_event(1, kind="samples", data=data)), now=NOW)
         await store.write(numbers(an_event(2, kind="samples", data=data)), now=NOW)
 
-        (row,) = await store.read(select(tables.gpu_sample))
-        assert (row.node, row.gpu, row.at, row.state) == ("n1", "GPU-1", NOW, "busy")
-        assert (row.utilization_percent, row.memory_used_bytes) == (37.5, 2**40)
-        assert row.power_watts is None
-        assert {one.data for one in await store.read(select(tables.event.c.data))} == {"{}"}
+        answer = await sample_pages.answer(store.read, a_query(what="samples"), store.names)
+        (row,) = answer.rows
+        assert (row["node"], row["gpu"], row["state"]) == ("n1", "GPU-1", "busy")
+        assert (row["at"], row["seconds"]) == (NOW.isoformat().replace("+00:00", "Z"), 10)
+        assert (row["utilization_percent"], row["memory_used_bytes"]) == (37.5, 2**40)
+        assert row["power_watts"] is None
+        assert await count(store, tables.event) == 0
 
 
 async def test_old_rows_go_in_small_batches_and_young_ones_stay(tmp_path: Path) -> None:
@@ -211,18 +221,17 @@ async def test_old_rows_go_in_small_batches_and_young_ones_stay(tmp_path: Path) 
 
         while await store.roll_up(now):
             pass
-        for tier, before in KEEP.seals(now):
-            while await store.seal(tier, before):
-                pass
+        while await store.seal(KEEP.sealed(now)):
+            pass
         most = 0
         for statement in KEEP.deletions(now):
             while gone := await store.change(statement):
                 most = max(most, gone)
 
         assert most == 1000
-        assert await count(store, tables.gpu_sample) == 1200
+        assert len(await samples_left(store)) == 1200
         kept = await store.read(select(tables.event.c.sequence))
-        assert sorted(row.sequence for row in kept) == [2, 1201, 1202]
+        assert sorted(row.sequence for row in kept) == [2, 1202]
 
 
 async def test_a_damaged_file_is_kept_aside_at_the_start(
