@@ -47,22 +47,22 @@ def minute(begin: datetime, number: int) -> Iterator[Event]:
         yield said[node % KINDS].model_copy(update=place)
 
 
-async def speak(url: str, seconds: float) -> None:
-    """Say one minute of all nodes at its pace, or five minutes that are over at once."""
+async def speak(url: str, seconds: float, minutes: int) -> None:
+    """Say one minute of all nodes, or five minutes that are over, within some seconds."""
     bus = MqttBus(Connection(url=url), "benchmark", "1")
     task = asyncio.create_task(bus.run())
     while not bus.connected:
         await asyncio.sleep(0.01)
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    if seconds:
+    if minutes == 1:
         events = list(minute(now - timedelta(minutes=1), 1))
     else:
         begin = now - timedelta(minutes=20 + now.minute % 5)
-        events = [
-            one
-            for number in range(5)
-            for one in minute(begin + timedelta(minutes=number), 2 + number)
+        by_minute = [
+            minute(begin + timedelta(minutes=number), 2 + number) for number in range(minutes)
         ]
+        # Node by node, so that five minutes are complete when they are rolled up.
+        events = [one for of_node in zip(*by_minute, strict=True) for one in of_node]
     print("ready", flush=True)
     begin_at, gate = time.monotonic(), asyncio.Semaphore(IN_FLIGHT)
 
@@ -100,9 +100,10 @@ async def measure(seconds: float, directory: Path) -> bool:
             while not health.exists():
                 await asyncio.sleep(0.01)
             database = directory / "recorder" / "gleaner.sqlite"
-            paced = await _cost(process, broker.url, seconds, database, NODES)
-            burst = await _cost(process, broker.url, 0, database, 6 * NODES)
+            paced = await _cost(process, broker.url, seconds, database, minutes=1)
             resident = process.memory_info().rss / 1e6
+            over = await _cost(process, broker.url, seconds, database, minutes=5)
+            later = process.memory_info().rss / 1e6
         finally:
             recorder.terminate()
             recorder.wait(10)
@@ -110,23 +111,26 @@ async def measure(seconds: float, directory: Path) -> bool:
     figure(
         f"CPU, a minute of samples within {seconds:g} s, measured", 100 * paced / 60, "% of core"
     )
-    figure("CPU, five minutes of samples at once and their roll-ups", burst, "s")
-    total = 100 * (paced / 60 + burst / 300)
+    figure("CPU for five minutes that are over, and their roll-ups", over, "s")
+    total = 100 * (paced / 60 + over / 300)
     met = figure("CPU, at most (extrapolated: sum of both)", total, "% of core", GOAL_CPU_PERCENT)
-    return met & figure("resident, after all that", resident, "MB", GOAL_RESIDENT_MB)
+    met &= figure("resident, after that minute", resident, "MB", GOAL_RESIDENT_MB)
+    return met & figure("resident, after five times that pace", later, "MB", GOAL_RESIDENT_MB)
 
 
 async def _cost(
-    process: psutil.Process, url: str, seconds: float, database: Path, events: int
+    process: psutil.Process, url: str, seconds: float, database: Path, *, minutes: int
 ) -> float:
     """Return the CPU time until everything that another process says is counted."""
     command = [sys.executable, "-m", "benchmarks.fleet", "--speak", url, "--seconds", str(seconds)]
+    command += ["--minutes", str(minutes)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert child.stdout is not None
     await asyncio.to_thread(child.stdout.readline)
     before = cpu_seconds(process)
     assert await asyncio.to_thread(child.wait) == 0
-    while not _is_counted(database, events, wait_for_roll_ups=not seconds):
+    events = NODES if minutes == 1 else (1 + minutes) * NODES
+    while not _is_counted(database, events, wait_for_roll_ups=minutes > 1):
         await asyncio.sleep(0.2)
     return cpu_seconds(process) - before
 
@@ -148,9 +152,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--speak", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=int, default=1, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.speak:
-        asyncio.run(speak(given.speak, given.seconds))
+        asyncio.run(speak(given.speak, given.seconds, given.minutes))
         sys.exit()
     print_machine()
     with tempfile.TemporaryDirectory(prefix="gleaner-") as place:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.month [--days 31]
 
-Two nodes of 8 GPUs go through a plausible month: each two days each GPU is held by a person for 22
-hours (without work in the last two) and by a run of ours for 16, which is evicted; each change is
+Two nodes of 8 GPUs go through a plausible month: each four days each GPU is held by a person for 44
+hours (without work in the last four) and by a run of ours for 32, which is evicted; each change is
 an event, and so is each step of a run. The last two days have a sample each 10 seconds; before,
 when samples would be gone, one each 100, for what is kept of them is as large. What each row
 takes, its share of the indexes included, is extrapolated to 1,000 nodes after two years.
@@ -71,13 +71,13 @@ class Node:
                 samples = []
 
     def _state(self, index: int, at: datetime) -> tuple[str, str | None, str | None]:
-        # Two days, over and over; the GPUs of a node one after the other.
-        hours = (int((at - START).total_seconds()) // 3600 + index * 6) % 48
-        if hours < 22:
-            user = f"user{(at.toordinal() * 7 + index // 4) % USERS}"
-            return ("held" if hours >= 20 else "busy"), user, None
-        if 26 <= hours < 42:
-            return "ours", None, f"{at.toordinal() // 2:08x}{index:024x}"
+        # Four days, over and over; the GPUs of a node one after the other.
+        hours = (int((at - START).total_seconds()) // 3600 + index * 12) % 96
+        if hours < 44:
+            user = f"user{(at.toordinal() // 4 * 7 + index // 4) % USERS}"
+            return ("held" if hours >= 40 else "busy"), user, None
+        if 52 <= hours < 84:
+            return "ours", None, f"{at.toordinal() // 4:08x}{index:024x}"
         return "idle", None, None
 
     def _sample(
@@ -156,7 +156,7 @@ class Node:
         yield self._event("gpu", data, at)
         for one, number in ((before, 0), (state, 1)):
             if one == "ours":
-                yield from self._run(gpu, f"{at.toordinal() // 2:08x}{index:024x}", number, at)
+                yield from self._run(gpu, f"{at.toordinal() // 4:08x}{index:024x}", number, at)
 
     def _run(self, gpu: str, run: str, begins: int, at: datetime) -> Iterator[Event]:
         base: dict[str, Any] = {
@@ -237,6 +237,8 @@ def extrapolate(path: Path, days: int) -> float:
     """Print what the tables take and would take; return the gigabytes."""
     database = sqlite3.connect(path)
     gpus = NODES * GPUS
+    (events,) = database.execute("SELECT count(*) FROM event").fetchone()
+    print(f"{events / gpus / days:.1f} events of each GPU a day")
     print(f"{gpus} GPUs, {days} days measured; {FLEET} GPUs after {YEARS} days extrapolated:")
     sizes = database.execute(
         "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_schema m ON m.name = s.name "

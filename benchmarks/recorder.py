@@ -4,10 +4,10 @@
 
 A real mosquitto and the recorder as a process of its own. First as many events as the broker
 takes, as after an outage of a large fleet; then what 1,000 nodes of 8 GPUs say with a sample each
-10 s, from another process, in two parts: a minute of it at its real pace, and five minutes of it at
-once that are over, so that all of them are rolled up. The share of a core is that of the minute,
-and that of the five minutes over their 300 seconds: what comes in is in both, so it is less than
-the sum. How large the database becomes is measured by `benchmarks.month`, which is run as well.
+10 s, from another process, in two parts: a minute of it at its real pace, and five minutes that are
+over within another minute, so that all of them are rolled up. The share of a core is that of the
+minute, and that of the five minutes over their 300 seconds: what comes in is in both, so it is less
+than the sum. How large the database becomes is measured by `benchmarks.month`, which runs as well.
 """
 
 from __future__ import annotations

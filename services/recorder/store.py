@@ -459,6 +459,8 @@ def _letter_row(letter: DeadLetter) -> rows.Row:
 
 def _set_up_writer(connection: Any, _: object) -> None:
     cursor = connection.cursor()
+    # Of a new file only. Four times the usual: a twelfth less is empty.
+    cursor.execute("PRAGMA page_size=16384")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
