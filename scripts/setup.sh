@@ -106,6 +106,8 @@ set_up_test_components() {
     has gcc || missing+=(gcc libc6-dev)
     has dbus-daemon || missing+=(dbus)
     has setpriv || missing+=(util-linux)
+    # Debian's package would begin a cluster of its own and start it: see apt_install.
+    { has initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || missing+=(postgresql)
     if [ ${#missing[@]} = 0 ]; then
         return
     fi

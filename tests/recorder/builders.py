@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gleaner.bus.messages import Event
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
+from tests.postgres import Postgres
 
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
 
@@ -43,7 +44,23 @@ def an_event(
 
 
 def url(directory: Path) -> str:
+    """The database of a folder: a file in it, or one of the server that the test runs on."""
+    if _servers:
+        return _servers[-1].database(str(directory))
     return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
+
+
+_servers: list[Postgres] = []
+
+
+@contextmanager
+def on(server: Postgres) -> Iterator[None]:
+    """Let `url` mean databases of a server."""
+    _servers.append(server)
+    try:
+        yield
+    finally:
+        _servers.pop()
 
 
 async def count(store: Store, table: Table) -> int:
