@@ -15,6 +15,7 @@ from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from services.recorder import figures
+from services.recorder.daily_file import daily_files
 from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
 from services.recorder.inbox import Arrival, Inbox
 from services.recorder.retention import Retention
@@ -52,9 +53,12 @@ async def serve(settings: RecorderSettings) -> None:
     try:
         await store.open_or_begin_anew()
         recorder = Recorder(bus, store, retention)
+        daily = daily_files(bus, settings.accounting)
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run(), name="bus")
             group.create_task(recorder.run(), name="recorder")
+            if daily is not None:
+                group.create_task(daily.run(), name="daily files")
             group.create_task(
                 keep_healthy(settings.node.data_directory, "recorder", bus), name="health"
             )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gleaner.bus.messages import Holder
+from gleaner.bus.mqtt import Connection, MqttBus
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import url
+from tests.recorder.test_daily import a_beat, a_gpu
 
 pytestmark = pytest.mark.broker
 
@@ -74,3 +79,32 @@ async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_
         assert why in said
         assert "Traceback" not in said
         assert "secret" not in said
+
+
+async def test_with_a_directory_it_writes_the_daily_table(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    node = MqttBus(Connection(url=mosquitto.url), "node", "n1")
+    more = {
+        "GLEANER_ACCOUNTING__CSV_DIRECTORY": str(tmp_path / "csv"),
+        "GLEANER_ACCOUNTING__CSV_MINUTES": "1",
+    }
+    beating = asyncio.create_task(node.run())
+    with recorder(tmp_path, mosquitto, **more) as child:
+        await until((tmp_path / "health" / "recorder").exists)
+        node.publish(a_gpu(Holder(pid=4711, user="alice")))
+
+        def is_written() -> bool:
+            node.publish(a_beat(datetime.now(UTC)))
+            return any((tmp_path / "csv" / "n1").glob("*_gpu_stats.csv"))
+
+        # Up to half a minute until the next point of the clock.
+        await until(is_written, 45)
+        child.terminate()
+        beating.cancel()
+        await asyncio.wait([beating])
+
+    (file,) = (tmp_path / "csv" / "n1").iterdir()
+    heading, row = file.read_text().splitlines()
+    assert heading == "timestamp,user,pid,gpu,usage"
+    assert row.partition(",")[2] == "alice,4711,1,"
