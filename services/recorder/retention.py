@@ -35,13 +35,13 @@ class Retention:
         """
         samples, events, hours = now - self.samples, now - self.events, now - self.hours
         return (
-            _delete(event, and_(event.c.kind == EventKind.SAMPLES.value, event.c.at < samples)),
-            _delete(event, event.c.at < events),
-            _delete(run, and_(run.c.is_final, run.c.at < events)),
-            _delete(gap, gap.c.noticed_at < events),
-            _delete(dead_letter, dead_letter.c.received_at < events),
-            _delete(stream, stream.c.updated_at < events),
-            _delete(use_1h, use_1h.c.start < hours),
+            deletion(event, and_(event.c.kind == EventKind.SAMPLES.value, event.c.at < samples)),
+            deletion(event, event.c.at < events),
+            deletion(run, and_(run.c.is_final, run.c.at < events)),
+            deletion(gap, gap.c.noticed_at < events),
+            deletion(dead_letter, dead_letter.c.received_at < events),
+            deletion(stream, stream.c.updated_at < events),
+            deletion(use_1h, use_1h.c.start < hours),
         )
 
     def seals(self, now: datetime) -> tuple[tuple[Tier, datetime], ...]:
@@ -56,7 +56,8 @@ class Retention:
         )
 
 
-def _delete(table: Table, where: ColumnElement[bool]) -> Delete:
+def deletion(table: Table, where: ColumnElement[bool]) -> Delete:
+    """Return the statement that deletes some of the rows; it is repeated until it finds none."""
     # Neither SQLite as it is usually built nor PostgreSQL knows DELETE … LIMIT.
     key: tuple[Column[Any], ...] = tuple(table.primary_key)
     return delete(table).where(tuple_(*key).in_(select(*key).where(where).limit(BATCH)))

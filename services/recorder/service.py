@@ -11,17 +11,19 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from services.recorder import figures
 from services.recorder.daily_file import daily_files
 from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
 from services.recorder.inbox import Arrival, Inbox
+from services.recorder.limit import Limit
 from services.recorder.retention import Retention
 from services.recorder.rows import Unfit, number_of, rows_of
 from services.recorder.settings import RecorderSettings
 from services.recorder.store import DeadLetter, Number, Store
+from services.recorder.tidy import Tidying
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ QUESTIONS = 100
 
 _UNREACHABLE = (OperationalError, InterfaceError, NoConnection, OSError)
 """The disk is full, the file locked, the server away: worth another try."""
+_AWAY = ("08", "28", "3D", "53", "57")
+"""PostgreSQL's classes of errors: no connection, not let in, no room, starting up or ending."""
 _UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
 """Something in the batch itself."""
 
@@ -49,10 +53,13 @@ async def serve(settings: RecorderSettings) -> None:
         five_minutes=timedelta(days=settings.database.five_minute_days),
         hours=timedelta(days=settings.database.hour_days),
     )
+    limit = settings.database.max_bytes
     store = Store(settings.database_url)
     try:
-        await store.open_or_begin_anew()
-        recorder = Recorder(bus, store, retention)
+        if store.is_file:
+            await store.open_or_begin_anew()
+        tidying = Tidying(store, retention, Limit(max_bytes=limit) if limit else None)
+        recorder = Recorder(bus, store, tidying)
         daily = daily_files(bus, settings.accounting)
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run(), name="bus")
@@ -71,10 +78,10 @@ async def serve(settings: RecorderSettings) -> None:
 class Recorder:
     """One database behind one bus."""
 
-    def __init__(self, bus: Bus, store: Store, retention: Retention) -> None:
+    def __init__(self, bus: Bus, store: Store, tidying: Tidying) -> None:
         self._bus = bus
         self._store = store
-        self._retention = retention
+        self._tidying = tidying
         self._inbox = Inbox()
         self._questions: asyncio.Queue[HistoryQuery] = asyncio.Queue(QUESTIONS)
         self._touched: set[str] = set()
@@ -86,15 +93,33 @@ class Recorder:
 
     async def run(self) -> None:
         """Record, say so, answer and tidy up until cancelled."""
-        # A broker that forgot its retained facts gets the watermarks again.
-        self._say_recorded(self._store.nodes())
         async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(self._answer(), name="history")
+            await self._wait_for_database()
+            # A broker that forgot its retained facts gets the watermarks again.
+            self._say_recorded(self._store.nodes())
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
             group.create_task(self._roll_up(), name="roll-ups")
             group.create_task(self._tidy_up(), name="retention")
-            for _ in range(2):
-                group.create_task(self._answer(), name="history")
+
+    async def _wait_for_database(self) -> None:
+        """A server may come later than we do; meanwhile events wait at the nodes."""
+        wait, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self._store.open_if_closed()
+                await self._tidying.recall()
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                if not _may_pass(error):
+                    raise Fatal(f"{self._store.name}: {_words(error)}") from error
+                self._complain(error)
+                await asyncio.sleep(wait)
+                wait = min(longest, wait * 2)
+            else:
+                self._go_on()
+                return
 
     def _on_event(self, delivery: Delivery) -> None:
         if isinstance(delivery.message, Event):
@@ -167,7 +192,8 @@ class Recorder:
     def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
         """The row that would tell a repeat may be gone by its age; then the watermark tells."""
         # Its samples are older than itself, and would be added to what was made of them.
-        is_old = event.at < self._retention.horizon(event.kind, now) + LONGEST_EVENT
+        kept = self._tidying.retention(now)
+        is_old = event.at < kept.horizon(event.kind, now) + LONGEST_EVENT
         return is_old and self._store.has(event.node, event.stream, event.sequence)
 
     async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
@@ -194,8 +220,7 @@ class Recorder:
                     raise
             else:
                 if self._trouble:
-                    logger.warning("%s: can be written again; nothing was lost", self._store.name)
-                    self._trouble = ""
+                    self._go_on()
                 return
 
     async def _begin_anew(self, error: Exception) -> None:
@@ -214,6 +239,25 @@ class Recorder:
                 words,
             )
             self._trouble = words
+            self._say_state()
+
+    def _go_on(self) -> None:
+        if self._trouble:
+            logger.warning("%s: can be written again; nothing was lost", self._store.name)
+        self._trouble = ""
+        self._say_state()
+
+    def _say_state(self) -> None:
+        self._bus.publish(
+            RecorderState(
+                database="sqlite" if self._store.is_file else "postgresql",
+                problem=f"{self._store.name}: {self._trouble}" if self._trouble else None,
+                used_bytes=self._tidying.used_bytes,
+                max_bytes=self._tidying.max_bytes,
+                shortened={kept.value: at for kept, at in self._tidying.shortened.items()},
+                at=_now(),
+            )
+        )
 
     def _say_recorded(self, nodes: set[str]) -> None:
         self._touched |= nodes
@@ -260,7 +304,7 @@ class Recorder:
         if query.what not in ("series", "usage"):
             return answer_of(query, await self._store.read(statement_of(query)))
         question = figures.question_of(query, _now())
-        statement = figures.statement_of(question, self._retention, _now())
+        statement = figures.statement_of(question, self._tidying.retention(_now()), _now())
         return figures.answer_of(question, await self._store.read(statement))
 
     async def _roll_up(self) -> None:
@@ -281,19 +325,11 @@ class Recorder:
     async def _tidy_up(self) -> None:
         while True:
             try:
-                await self._delete_old()
+                await self._tidying.tidy(_now())
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
+            self._say_state()
             await asyncio.sleep(RETENTION_SECONDS)
-
-    async def _delete_old(self) -> None:
-        for tier, before in self._retention.seals(_now()):
-            while await self._store.seal(tier, before):  # noqa: ASYNC110 - not a poll
-                await asyncio.sleep(0.05)
-        for statement in self._retention.deletions(_now()):
-            while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
-                # Between two small deletions the writer gets its turn.
-                await asyncio.sleep(0.05)
 
 
 def _set_aside(
@@ -312,7 +348,8 @@ def _set_aside(
 def _may_pass(error: Exception) -> bool:
     """Whether it lies in the database's whereabouts, and not in what was to be written."""
     was_cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    return was_cut or isinstance(error, _UNREACHABLE)
+    is_away = str(getattr(getattr(error, "orig", None), "sqlstate", None))[:2] in _AWAY
+    return was_cut or is_away or isinstance(error, _UNREACHABLE)
 
 
 def _words(error: Exception) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.recorder import accounting, rows, tables
+from services.recorder import accounting, rows, space, tables
+from services.recorder.lock import FileLock, lock_server
 from services.recorder.migrate import migrate
 from services.recorder.progress import Gap, Progress
 from services.recorder.rollup import TIERS, Tier
@@ -52,6 +53,13 @@ STREAMS_PER_NODE = 100
 """Named at most in one `Recorded`; each start of a node begins a stream."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_SERVER_SETTINGS = {
+    "application_name": "gleaner",
+    # A server that does not notice the end of a cut connection keeps our lock for hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
 _Key = tuple[str, str]
 
 
@@ -85,6 +93,7 @@ class Store:
         self._url = make_url(url)
         self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
         self._is_file = self._url.drivername.startswith("sqlite")
+        self._lock = FileLock(Path(str(self._url.database))) if self._is_file else None
         self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
@@ -94,7 +103,19 @@ class Store:
     @property
     def name(self) -> str:
         """The file, or the server without its password; for messages."""
-        return str(self._url.database) if self._is_file else self._url.render_as_string()
+        if self._is_file:
+            return str(self._url.database)
+        return self._url.set(drivername="postgresql").render_as_string()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, and no server that may be away for a while."""
+        return self._is_file
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written and read, as far as we know."""
+        return self._writing is not None
 
     async def open_or_begin_anew(self) -> None:
         """Open; if the file is damaged, keep it aside and begin a new one."""
@@ -104,6 +125,12 @@ class Store:
             if not self.is_damaged(error):
                 raise
             await self.begin_anew(error)
+
+    async def open_if_closed(self) -> None:
+        """Open, unless somebody who wanted to write was faster."""
+        async with self._one_at_a_time:
+            if self._writing is None:
+                await self.open()
 
     async def __aenter__(self) -> Self:
         await self.open_or_begin_anew()
@@ -123,6 +150,8 @@ class Store:
     async def _open(self) -> None:
         if self._is_file and self._url.database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self._lock is not None:
+            self._lock.take()
         self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
         # A connection per question: none is left open, with its thread, when the file is replaced.
         self._reading = self._engine(poolclass=NullPool)
@@ -130,6 +159,8 @@ class Store:
             event.listen(self._writing.sync_engine, "connect", _set_up_writer)
             event.listen(self._writing.sync_engine, "begin", _begin_immediate)
             event.listen(self._reading.sync_engine, "connect", _set_up_reader)
+        else:
+            event.listen(self._writing.sync_engine, "connect", lock_server)
         async with self._writing.begin() as connection:
             await connection.run_sync(migrate, self.name)
             self._progress = await _read_progress(connection)
@@ -140,6 +171,8 @@ class Store:
             if engine is not None:
                 await engine.dispose()
         self._writing = self._reading = None
+        if self._lock is not None:
+            self._lock.release()
 
     def is_damaged(self, error: Exception) -> bool:
         """Tell a damaged file from one that is locked, full or out of reach."""
@@ -214,9 +247,7 @@ class Store:
 
     async def read(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
-        if self._reading is None:
-            raise OSError("the database is not open just now")
-        async with self._reading.connect() as connection:
+        async with self._reader().connect() as connection:
             result = await connection.execute(statement)
             return list(result)
 
@@ -240,10 +271,40 @@ class Store:
         async with self._one_at_a_time, self._writer().begin() as connection:
             return await accounting.seal(connection, tier, before)
 
+    async def used_bytes(self) -> int:
+        """Return what all rows take, with their indexes."""
+        async with self._reader().connect() as connection:
+            return await space.used_bytes(connection)
+
+    async def give_back_some(self) -> bool:
+        """Give a little of the free room back to the disk; tell whether there may be more."""
+        if not self._is_file:
+            return False
+        async with self._one_at_a_time, self._writer().begin() as connection:
+            return await space.give_back_some(connection)
+
+    async def count_anew(self, of: Iterable[Table]) -> None:
+        """Have a server find out what is left of some tables; SQLite knows."""
+        await self._maintain("ANALYZE", of)
+
+    async def reuse(self, of: Iterable[Table]) -> None:
+        """Have a server use the room of deleted rows again; SQLite does so by itself."""
+        await self._maintain("VACUUM (ANALYZE)", of)
+
+    async def _maintain(self, what: str, of: Iterable[Table]) -> None:
+        if not self._is_file:
+            async with self._reader().connect() as connection:
+                await space.maintain(connection, what, of)
+
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
         known = self._progress.get(node, {}).get(stream)
         return known is not None and sequence <= known.watermark
+
+    def _reader(self) -> AsyncEngine:
+        if self._reading is None:
+            raise OSError("the database is not open just now")
+        return self._reading
 
     def _writer(self) -> AsyncEngine:
         if self._writing is None:
@@ -252,7 +313,9 @@ class Store:
 
     def _engine(self, **pool: Any) -> AsyncEngine:
         if not self._is_file:
-            return create_async_engine(self._url, **pool)
+            return create_async_engine(
+                self._url, connect_args={"server_settings": _SERVER_SETTINGS}, **pool
+            )
         return create_async_engine(
             self._url, connect_args={"timeout": LOCKED_SECONDS, "isolation_level": None}, **pool
         )
@@ -373,6 +436,8 @@ def _letter_row(letter: DeadLetter) -> rows.Row:
 
 def _set_up_writer(connection: Any, _: object) -> None:
     cursor = connection.cursor()
+    # Before anything else is in the file; later it takes a VACUUM of the whole.
+    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

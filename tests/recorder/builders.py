@@ -16,6 +16,7 @@ from gleaner.bus.messages import Event
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
+from services.recorder.tidy import Tidying
 from tests.postgres import Postgres
 
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
@@ -70,7 +71,7 @@ async def count(store: Store, table: Table) -> int:
 @asynccontextmanager
 async def recording(bus: Bus, store: Store, retention: Retention = KEEP) -> AsyncIterator[Recorder]:
     """A recorder that runs until the block ends."""
-    recorder = Recorder(bus, store, retention)
+    recorder = Recorder(bus, store, Tidying(store, retention))
     task = asyncio.create_task(recorder.run())
     try:
         yield recorder

@@ -9,7 +9,14 @@ import pytest
 from tests.postgres import Postgres
 from tests.recorder import builders
 
-ON_BOTH = ("test_store", "test_history", "test_accounting", "test_figures", "test_month")
+ON_BOTH = (
+    "test_store",
+    "test_history",
+    "test_accounting",
+    "test_figures",
+    "test_month",
+    "test_tidy",
+)
 """Their tests that make a database; those marked `sqlite` are about its file."""
 _MAKES_ONE = {"tmp_path", "tmp_path_factory", "store"}
 

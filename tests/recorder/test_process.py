@@ -69,7 +69,6 @@ async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_
     for database_url, why in (
         (f"sqlite:///{newer}", "was written by a newer version"),
         ("sqlite:////proc/none/gleaner.sqlite", "/proc/none"),
-        ("postgresql://user1:secret@127.0.0.1:1/none", "127.0.0.1"),
     ):
         with recorder(tmp_path, mosquitto, GLEANER_DATABASE__URL=database_url) as child:
             assert child.stderr
@@ -78,7 +77,36 @@ async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_
         assert child.returncode == 1
         assert why in said
         assert "Traceback" not in said
-        assert "secret" not in said
+
+
+async def test_a_server_that_is_away_is_named_and_waited_for(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    away = "postgresql://user1:secret@127.0.0.1:1/none"
+    with recorder(tmp_path, mosquitto, GLEANER_DATABASE__URL=away) as child:
+        assert child.stderr
+        said = ""
+        while "nothing is recorded until" not in said:
+            said += child.stderr.readline()
+            assert child.poll() is None
+        child.terminate()
+        said += child.stderr.read()
+
+    assert child.returncode == 0
+    assert "user1:***@127.0.0.1:1/none" in said
+    assert "Traceback" not in said
+    assert "secret" not in said
+
+
+async def test_a_second_recorder_does_not_start(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        with recorder(tmp_path, mosquitto) as child:
+            assert child.stderr
+            said = child.stderr.read()
+
+    assert child.returncode == 1
+    assert f"{store.name}: another process (pid {os.getpid()}) writes to it" in said
+    assert "Traceback" not in said
 
 
 async def test_with_a_directory_it_writes_the_daily_table(
