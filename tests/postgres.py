@@ -48,6 +48,10 @@ class Postgres:
             self.sql(f"CREATE DATABASE {self._made[name]} TEMPLATE template0")
         return self.url(self._made[name])
 
+    def name(self, name: str) -> str:
+        """Return what a database that was made by `database` is called by the server."""
+        return self._made[name]
+
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Carry out a statement as psql does; return what it prints."""
         whom = ("-h", self._folder, "-U", self.user, "-d", database)

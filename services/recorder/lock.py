@@ -13,6 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 _KEY = int.from_bytes(b"gleaner")
 """Of PostgreSQL's advisory lock; one for each database of a server."""
 
@@ -34,11 +37,14 @@ class FileLock:
         self._path = database.with_name(f"{database.name}.lock")
         self._handle: int | None = None
 
-    def take(self) -> None:
-        """Take the lock, or raise InUse."""
+    def take(self, *, make: bool = True) -> None:
+        """Take the lock, or raise InUse; without `make` only where somebody had it before."""
         if self._handle is not None:
             return
+        if not make and not self._path.exists():
+            return
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_to_owner_of_folder(handle, self._path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -58,6 +64,13 @@ class FileLock:
             self._handle = None
 
 
+def give_to_owner_of_folder(handle: int, path: Path) -> None:
+    """Let the recorder's own user have a file that root made beside the others."""
+    if os.geteuid() == 0:
+        folder = os.stat(path.parent)
+        os.fchown(handle, folder.st_uid, folder.st_gid)
+
+
 def lock_server(connection: Any, _: object) -> None:
     """Take the lock of a PostgreSQL database for as long as this connection lives."""
     cursor = connection.cursor()
@@ -69,3 +82,12 @@ def lock_server(connection: Any, _: object) -> None:
     if not is_ours:
         connection.close()
         raise InUse("another process")
+
+
+async def is_server_locked(connection: AsyncConnection) -> bool:
+    """Tell whether somebody writes to a PostgreSQL database."""
+    is_ours = await connection.execute(text(f"SELECT pg_try_advisory_lock({_KEY})"))
+    if not is_ours.scalar_one():
+        return True
+    await connection.execute(text(f"SELECT pg_advisory_unlock({_KEY})"))
+    return False

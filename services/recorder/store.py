@@ -18,27 +18,24 @@ from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
-    Connection,
     CursorResult,
     Executable,
     Insert,
-    NullPool,
     Row,
     Select,
     Table,
     and_,
     delete,
-    event,
     func,
-    make_url,
     or_,
     select,
 )
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.recorder import accounting, rows, space, tables
-from services.recorder.lock import FileLock, lock_server
+from services.recorder.connect import is_file, name_of, reading, url_of, writing
+from services.recorder.lock import FileLock
 from services.recorder.migrate import migrate
 from services.recorder.progress import Gap, Progress
 from services.recorder.rollup import TIERS, Tier
@@ -46,20 +43,11 @@ from services.recorder.upsert import insert_into
 
 logger = logging.getLogger(__name__)
 
-LOCKED_SECONDS = 2.0
 DEAD_LETTERS = 1000
 """Kept at most; the newest."""
 STREAMS_PER_NODE = 100
 """Named at most in one `Recorded`; each start of a node begins a stream."""
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-_SERVER_SETTINGS = {
-    "application_name": "gleaner",
-    # A server that does not notice the end of a cut connection keeps our lock for hours.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-}
 _Key = tuple[str, str]
 
 
@@ -90,9 +78,8 @@ class Store:
     """An open database; close it, for its threads live as long as its connections."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
-        self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
-        self._is_file = self._url.drivername.startswith("sqlite")
+        self._url = url_of(url)
+        self._is_file = is_file(self._url)
         self._lock = FileLock(Path(str(self._url.database))) if self._is_file else None
         self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
@@ -103,9 +90,7 @@ class Store:
     @property
     def name(self) -> str:
         """The file, or the server without its password; for messages."""
-        if self._is_file:
-            return str(self._url.database)
-        return self._url.set(drivername="postgresql").render_as_string()
+        return name_of(self._url)
 
     @property
     def is_file(self) -> bool:
@@ -152,15 +137,8 @@ class Store:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         if self._lock is not None:
             self._lock.take()
-        self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
-        # A connection per question: none is left open, with its thread, when the file is replaced.
-        self._reading = self._engine(poolclass=NullPool)
-        if self._is_file:
-            event.listen(self._writing.sync_engine, "connect", _set_up_writer)
-            event.listen(self._writing.sync_engine, "begin", _begin_immediate)
-            event.listen(self._reading.sync_engine, "connect", _set_up_reader)
-        else:
-            event.listen(self._writing.sync_engine, "connect", lock_server)
+        self._writing = writing(self._url)
+        self._reading = reading(self._url)
         async with self._writing.begin() as connection:
             await connection.run_sync(migrate, self.name)
             self._progress = await _read_progress(connection)
@@ -311,15 +289,6 @@ class Store:
             raise OSError("the database is not open just now")
         return self._writing
 
-    def _engine(self, **pool: Any) -> AsyncEngine:
-        if not self._is_file:
-            return create_async_engine(
-                self._url, connect_args={"server_settings": _SERVER_SETTINGS}, **pool
-            )
-        return create_async_engine(
-            self._url, connect_args={"timeout": LOCKED_SECONDS, "isolation_level": None}, **pool
-        )
-
     def _advance(
         self, numbers: Sequence[Number], now: datetime
     ) -> tuple[dict[_Key, Progress], list[rows.Row]]:
@@ -432,23 +401,3 @@ def _letter_row(letter: DeadLetter) -> rows.Row:
         "reason": letter.reason,
         "received_at": letter.received_at,
     }
-
-
-def _set_up_writer(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    # Before anything else is in the file; later it takes a VACUUM of the whole.
-    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _set_up_reader(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # The driver's own transactions begin late and leave table changes out.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -145,7 +145,7 @@ async def test_a_server_whose_database_is_newer_ends_the_recorder(own_server: Po
     where = own_server.database("newer")
     async with Store(where):
         pass
-    own_server.sql("UPDATE alembic_version SET version_num = '9999'", "d0")
+    own_server.sql("UPDATE alembic_version SET version_num = '9999'", own_server.name("newer"))
     store = Store(where)
     recorder = Recorder(MemoryBus(MemoryBroker()), store, Tidying(store, KEEP))
 

@@ -232,7 +232,7 @@ async def test_a_locked_database_is_named_and_nothing_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "RETRY_SECONDS", (0.02, 0.02))
-    monkeypatch.setattr("services.recorder.store.LOCKED_SECONDS", 0.02)
+    monkeypatch.setattr("services.recorder.connect.LOCKED_SECONDS", 0.02)
     broker, watermarks = MemoryBroker(), list[dict[str, int]]()
     async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
         node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams))  # type: ignore[union-attr]
