@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -35,9 +36,11 @@ app = typer.Typer(
 )
 imports = typer.Typer(help="Take over the configuration of another program.", no_args_is_help=True)
 exports = typer.Typer(help="Write what is known for other programs.", no_args_is_help=True)
+databases = typer.Typer(help="Look after the recorder's database.", no_args_is_help=True)
 LOOK, ASK, RUN = "Look", "Change (who may read the operator's password)", "Start"
 app.add_typer(imports, name="import", rich_help_panel=RUN)
 app.add_typer(exports, name="export", rich_help_panel=LOOK)
+app.add_typer(databases, name="database", rich_help_panel=RUN)
 SERVICES = ("node", "collector", "runner", "scheduler", "recorder", "web")
 
 Config = Annotated[
@@ -46,6 +49,9 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Csv = Annotated[bool, typer.Option("--csv", help="For spreadsheets.")]
+DatabaseUrl = Annotated[
+    str | None, typer.Argument(help="sqlite:///path, postgresql://…; the recorder's without it.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Shown to everybody who asks why.")]
 
 
@@ -530,6 +536,63 @@ def export_site(
         _wait_for(site.export(_load(config), directory, seconds, site.to_standard_error))
     except OSError as error:
         raise Failed(site.describe(error, directory)) from error
+
+
+@databases.command("check", epilog="Example: `gleaner database check --json`")
+def database_check(url: DatabaseUrl = None, as_json: Json = False, config: Config = None) -> None:
+    """Say whether a database is whole, and what is in it; also beside a recorder.
+
+    Reads all of it. Status 1 if this version of Gleaner cannot use it.
+    """
+    view = _database()
+    found = _wait_for(view.check(_load(config), url))
+    if as_json:
+        print(json.dumps(view.as_json(found), indent=2))
+    else:
+        _print(view.findings(found))
+        if found.tables:
+            _print(view.sizes(found.tables))
+    if not found.is_well:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@databases.command("migrate", epilog="Example: `gleaner database migrate`, the recorder stopped")
+def database_migrate(url: DatabaseUrl = None, config: Config = None) -> None:
+    """Bring a database up to date, ahead of the recorder, which does so when it starts.
+
+    A file of an earlier version is also written anew, so that it can shrink from then on.
+    """
+    view = _database()
+    print(_wait_for(view.migrate(_load(config), url)))
+
+
+@databases.command(
+    "copy",
+    epilog="Example: `gleaner database copy sqlite:////var/lib/gleaner/recorder/gleaner.sqlite "
+    "postgresql://gleaner@db1/gleaner`",
+)
+def database_copy(
+    source: Annotated[str, typer.Argument(help="sqlite:///path or postgresql://user@host/name")],
+    target: Annotated[str, typer.Argument(help="Another one, which is empty.")],
+    config: Config = None,
+) -> None:
+    """Copy everything from one database into another, all or nothing, and count it there.
+
+    The recorder has to be stopped: what it would write meanwhile would be missing.
+    """
+    print(_wait_for(_database().copy(_load(config), source, target)))
+
+
+def _database() -> ModuleType:
+    try:
+        from gleaner.cli import database
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("sqlalchemy", "alembic"):
+            raise
+        raise Failed(
+            "`gleaner database` needs SQLAlchemy and alembic: pip install 'gleaner[recorder]'"
+        ) from error
+    return database
 
 
 def _say_version(wanted: bool) -> None:
