@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gleaner.bus.messages import Holder
+from gleaner.bus.messages import Holder, Recorded
 from gleaner.bus.mqtt import Connection, MqttBus
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
-from tests.recorder.builders import url
+from tests.recorder.builders import an_event, url
 from tests.recorder.test_daily import a_beat, a_gpu
 
 pytestmark = pytest.mark.broker
@@ -136,3 +138,29 @@ async def test_with_a_directory_it_writes_the_daily_table(
     heading, row = file.read_text().splitlines()
     assert heading == "timestamp,user,pid,gpu,usage"
     assert row.partition(",")[2] == "alice,4711,1,"
+
+
+async def test_the_command_exports_what_it_recorded(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    node = MqttBus(Connection(url=mosquitto.url), "node", "n1")
+    speaking = asyncio.create_task(node.run())
+    file, heard = tmp_path / "events.json", list[Recorded]()
+    node.subscribe(Recorded, lambda one: heard.append(one.message))  # type: ignore[arg-type]
+    with recorder(tmp_path, mosquitto) as child:
+        await until((tmp_path / "health" / "recorder").exists)
+        stream = uuid.uuid4().hex
+        for number in range(1, 4):
+            node.publish(an_event(number, stream=stream))
+        await until(lambda: any(one.streams.get(stream) == 3 for one in heard))
+        arguments = ("export", "data", "events", str(file), "--node", "n1")
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gleaner.cli", *arguments),
+            env=os.environ | {"GLEANER_BUS__URL": mosquitto.url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await command.communicate()
+        child.terminate()
+    speaking.cancel()
+    await asyncio.wait([speaking])
+
+    assert (command.returncode, said.decode()) == (0, f"{file}: 3 events\n")
+    assert [row["sequence"] for row in json.loads(file.read_text())] == [3, 2, 1]
