@@ -112,6 +112,9 @@ class Recorder:
                 await self._store.open_if_closed()
                 await self._tidying.recall()
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                if self._store.is_damaged(error):
+                    await self._begin_anew(error)
+                    continue
                 if not _may_pass(error):
                     raise Fatal(f"{self._store.name}: {_words(error)}") from error
                 self._complain(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
@@ -28,31 +29,45 @@ from tests.recorder.builders import an_event, recording, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.test_store import a_run, numbers
 
-SAMPLES = 2500
+SAMPLES = 1100
 LONG = timedelta(days=36500)
 FOR_EVER = Retention(samples=LONG, events=LONG, five_minutes=LONG, hours=LONG)
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    """A client of a recorder that has more than two pages of samples, and some of everything."""
-    broker = MemoryBroker()
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than a page of samples, and some of everything."""
+    folder = tmp_path_factory.mktemp("export")
     samples = [a_sample(START + INTERVAL * n) for n in range(1, SAMPLES + 1)]
-    async with Store(url(tmp_path)) as store:
-        await record(store, [event(1, samples)], NOW)
-        await settle(store, NOW)
-        await store.write(
-            numbers(
+
+    async def fill() -> None:
+        async with Store(url(folder)) as store:
+            await record(store, [event(1, samples)], NOW)
+            await settle(store, NOW)
+            told = (
                 a_run(1, "running", run="r1"),
                 a_run(2, "evicted", 5, run="r2", stages={"noticed_to_term": 0.002}),
                 an_event(3, data={"text": 'a,"b"\nc', "list": [1, None]}),
                 an_event(4, node="n2"),
-            ),
-            now=NOW,
-        )
-        bus = MemoryBus(broker, "recorder", "main")
-        async with recording(bus, store, FOR_EVER), bus, a_client(broker) as client:
-            yield client
+            )
+            await store.write(numbers(*told), now=NOW)
+
+    asyncio.run(fill())
+    return folder
+
+
+@pytest.fixture
+async def client(recorded: Path) -> AsyncIterator[Client]:
+    """A client of a recorder that has all that."""
+    broker = MemoryBroker()
+    bus = MemoryBus(broker, "recorder", "main")
+    async with (
+        Store(url(recorded)) as store,
+        recording(bus, store, FOR_EVER),
+        bus,
+        a_client(broker) as client,
+    ):
+        yield client
 
 
 @asynccontextmanager
@@ -96,13 +111,11 @@ async def test_every_sample_comes_once_in_every_format(client: Client, tmp_path:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
-@pytest.mark.parametrize("what", WHATS)
-async def test_units_stand_in_the_names(
-    client: Client, tmp_path: Path, what: export.What, suffix: str
-) -> None:
-    rows = await table(client, tmp_path / f"a.{suffix}", what=what)
+async def test_units_stand_in_the_names(client: Client, tmp_path: Path, suffix: str) -> None:
+    for what in WHATS:
+        rows = await table(client, tmp_path / f"{what}.{suffix}", what=what)
 
-    assert [*rows[0]] == [column.name for column in COLUMNS[what]]
+        assert [*rows[0]] == [column.name for column in COLUMNS[what]]
 
 
 async def test_a_session_says_who_used_what(client: Client, tmp_path: Path) -> None:

@@ -277,3 +277,23 @@ async def test_a_file_that_breaks_while_in_use_is_replaced(
             await until(lambda: {"s1": 400} in watermarks)
             assert await count(store, tables.event) == 1
     assert "a new one begins" in caplog.text
+
+
+@pytest.mark.sqlite
+async def test_a_file_whose_sums_are_damaged_is_replaced_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        path = Path(store.name)
+    database = sqlite3.connect(path)
+    query = "SELECT rootpage FROM sqlite_master WHERE name LIKE '%sample_5m_is_sealed%'"
+    (page,) = database.execute(query).fetchone()
+    database.close()
+    with path.open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(b"\xa5" * 4096)
+
+    bus = MemoryBus(MemoryBroker())
+    async with Store(url(tmp_path)) as store, bus, recording(bus, store):
+        await until(lambda: "a new one begins" in caplog.text)
+        await until(lambda: store.is_open)
