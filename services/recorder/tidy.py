@@ -13,7 +13,7 @@ from gleaner.bus.messages import EventKind
 from services.recorder import tables
 from services.recorder.limit import Kept, Limit, horizons
 from services.recorder.retention import Retention, deletion
-from services.recorder.rollup import FIVE_MINUTES, HOUR, Tier
+from services.recorder.rollup import FIVE_MINUTES, HOUR, TIERS, Tier
 from services.recorder.store import Store
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,15 @@ class Tidying:
         )
 
     async def recall(self) -> None:
-        """Find out how far samples are gone already; a repeat of those must not count again."""
-        sealed = tables.sample_5m.c
-        newest = select(func.max(sealed.start)).where(sealed.is_sealed)
-        (row,) = await self._store.read(newest)
-        if row[0] is not None:
-            self._gone[Kept.SAMPLES] = row[0] + FIVE_MINUTES.width
+        """Find out what is gone already, by what is sealed; a repeat must not count again."""
+        for tier, table in zip(TIERS, tables.rolled, strict=True):
+            newest = select(func.max(table.c.start)).where(table.c.is_sealed)
+            (row,) = await self._store.read(newest)
+            if row[0] is not None:
+                end = row[0] + tier.width
+                self._gone[Kept.SAMPLES] = max(end, self._gone.get(Kept.SAMPLES, end))
+                if tier is not FIVE_MINUTES:
+                    self._gone[Kept.FIVE_MINUTES] = max(end, self._gone.get(Kept.FIVE_MINUTES, end))
 
     async def tidy(self, now: datetime) -> None:
         """Delete what its time is over for, then for want of room; give room back."""

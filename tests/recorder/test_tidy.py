@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
-from services.recorder import tables, tidy
+from gleaner.bus.memory import MemoryBroker, MemoryBus
+from gleaner.bus.messages import Recorded
+from services.recorder import service, tables, tidy
 from services.recorder.limit import ALWAYS_KEPT, Kept, Limit, horizons
 from services.recorder.retention import Retention
 from services.recorder.store import Store
 from services.recorder.tidy import Tidying
-from tests.builders import NOW
-from tests.recorder.builders import an_event, count, url
+from tests.builders import NOW, until
+from tests.recorder.builders import an_event, count, recording, url
 from tests.recorder.test_month import a_sample, event, record, rows, settle
 
 LONG = Retention(
     samples=timedelta(days=30), events=timedelta(days=731), five_minutes=timedelta(days=90)
 )
+AGE = timedelta(days=36500)
+FOR_EVER = Retention(samples=AGE, events=AGE, five_minutes=AGE, hours=AGE)
 DAYS = 4
 LIMIT = 700_000
 
@@ -91,18 +95,30 @@ async def test_where_samples_are_not_enough_sums_of_five_minutes_and_events_foll
         assert "allow for more" in caplog.text
 
 
-async def test_a_repeat_of_what_went_before_its_time_does_not_count_again(tmp_path: Path) -> None:
+async def test_a_repeat_of_what_went_before_its_time_does_not_count_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "WATERMARK_SECONDS", 0.0)
+    broker, said = MemoryBroker(), list[Recorded]()
+    begin = NOW - timedelta(days=DAYS)
+    first = event(1, [a_sample(begin + timedelta(minutes=15) * n) for n in range(24)])
     async with Store(url(tmp_path)) as store:
-        await fill(store, notes=0)
-        await Tidying(store, LONG, Limit(max_bytes=10_000)).tidy(NOW)
+        await record(store, [first], NOW)
+        await settle(store, NOW)
+        days = await rows(store, tables.sample_1d)
+        await Tidying(store, FOR_EVER, Limit(max_bytes=10_000)).tidy(NOW)
+        assert await count(store, tables.gpu_sample) == 0
 
-    async with Store(url(tmp_path)) as store:
-        again = Tidying(store, LONG, Limit(max_bytes=10_000))
-        await again.recall()
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        node.subscribe(Recorded, lambda one: said.append(one.message))  # type: ignore[arg-type]
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store, FOR_EVER), bus:
+            node.publish(first)
+            node.publish(an_event(2))
+            await until(lambda: any(one.streams == {"s1": 2} for one in said))
+        await settle(store, NOW)
 
-        # The recorder asks the watermark about whatever is older than this.
-        assert again.retention(NOW).samples <= timedelta(hours=2)
-        assert again.retention(NOW).five_minutes == LONG.five_minutes
+        assert await rows(store, tables.sample_1d) == days
 
 
 @pytest.mark.sqlite
