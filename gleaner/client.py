@@ -158,16 +158,24 @@ class Client:
                 cursor=cursor,
                 expires_at=datetime.now(UTC) + timedelta(seconds=timeout),
             )
-            answer = await self._ask(query, query.id, timeout, "the recorder")
-            assert isinstance(answer, HistoryAnswer)
-            if answer.error is not None:
-                raise RequestFailed(f"the recorder refused the question: {answer.error}")
+            answer = await self.page(query, timeout)
             for row in answer.rows:
                 yield row
             left = None if left is None else left - len(answer.rows)
             cursor = answer.cursor
             if cursor is None:
                 return
+
+    async def page(self, query: HistoryQuery, timeout: float = ANSWER_SECONDS) -> HistoryAnswer:
+        """Ask the recorder for one page; its `client` has to be our id.
+
+        Raise RequestFailed if the recorder could not be asked, said nothing or refused.
+        """
+        answer = await self._ask(query, query.id, timeout, "the recorder")
+        assert isinstance(answer, HistoryAnswer)
+        if answer.error is not None:
+            raise RequestFailed(f"the recorder refused the question: {answer.error}")
+        return answer
 
     async def snapshot(
         self, seconds: float = 3.0, *, enough: Callable[[Fleet], bool] | None = None

@@ -58,14 +58,14 @@ class Retention:
         events, hours = now - self.events, now - self.hours
         five_minutes = now - self.five_minutes
         return (
-            _delete(event, event.c.at < events),
-            _delete(run, and_(run.c.is_final, run.c.at < events)),
-            _delete(gap, gap.c.noticed_at < events),
-            _delete(dead_letter, dead_letter.c.received_at < events),
-            _delete(stream, stream.c.updated_at < events),
-            _delete_rolled(sample_5m, five_minutes),
-            _delete_rolled(sample_1h, hours),
-            _delete(use_1h, use_1h.c.start < hours),
+            deletion(event, event.c.at < events),
+            deletion(run, and_(run.c.is_final, run.c.at < events)),
+            deletion(gap, gap.c.noticed_at < events),
+            deletion(dead_letter, dead_letter.c.received_at < events),
+            deletion(stream, stream.c.updated_at < events),
+            deletion_of_rolled(sample_5m, five_minutes),
+            deletion_of_rolled(sample_1h, hours),
+            deletion(use_1h, use_1h.c.start < hours),
         )
 
     def sealed(self, now: datetime) -> datetime:
@@ -73,7 +73,8 @@ class Retention:
         return now - self.samples
 
 
-def _delete_rolled(table: Table, before: datetime) -> Delete:
+def deletion_of_rolled(table: Table, before: datetime) -> Delete:
+    """Return the statement that deletes some of the sums before an instant; it is repeated too."""
     # By device, as the rows lie: nothing else knows where the old ones are.
     devices = union_all(select(device.c.id), select(literal(EVERY))).subquery()
     of_device = and_(table.c.device == devices.c.id, table.c.start < before)
@@ -85,7 +86,8 @@ def _delete_rolled(table: Table, before: datetime) -> Delete:
     return delete(table).where(key.in_(old.limit(BATCH)))
 
 
-def _delete(table: Table, where: ColumnElement[bool]) -> Delete:
+def deletion(table: Table, where: ColumnElement[bool]) -> Delete:
+    """Return the statement that deletes some of the rows; it is repeated until it finds none."""
     # Neither SQLite as it is usually built nor PostgreSQL knows DELETE … LIMIT.
     key: tuple[Column[Any], ...] = tuple(table.primary_key)
     return delete(table).where(tuple_(*key).in_(select(*key).where(where).limit(BATCH)))

@@ -12,34 +12,32 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
-    Connection,
     CursorResult,
     Executable,
     Insert,
-    NullPool,
     Row,
     Table,
     and_,
     delete,
-    event,
     func,
-    make_url,
     or_,
     select,
 )
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gleaner.bus.messages import Inventory
-from services.recorder import accounting, rollup, rows, samples, tables
+from services.recorder import accounting, rollup, rows, samples, space, tables
+from services.recorder.connect import is_file, name_of, reading, url_of, writing
 from services.recorder.local_time import EPOCH, LocalTime
+from services.recorder.lock import FileLock
 from services.recorder.migrate import migrate
 from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
@@ -48,13 +46,11 @@ from services.recorder.upsert import insert_into
 
 logger = logging.getLogger(__name__)
 
-LOCKED_SECONDS = 2.0
 DEAD_LETTERS = 1000
 """Kept at most; the newest."""
 STREAMS_PER_NODE = 100
 """Named at most in one `Recorded`; each start of a node begins a stream."""
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _Key = tuple[str, str]
 
 
@@ -85,9 +81,9 @@ class Store:
     """An open database; close it, for its threads live as long as its connections."""
 
     def __init__(self, url: str, zone: str = "UTC") -> None:
-        self._url = make_url(url)
-        self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
-        self._is_file = self._url.drivername.startswith("sqlite")
+        self._url = url_of(url)
+        self._is_file = is_file(self._url)
+        self._lock = FileLock(Path(str(self._url.database))) if self._is_file else None
         self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
@@ -101,7 +97,17 @@ class Store:
     @property
     def name(self) -> str:
         """The file, or the server without its password; for messages."""
-        return str(self._url.database) if self._is_file else self._url.render_as_string()
+        return name_of(self._url)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, and no server that may be away for a while."""
+        return self._is_file
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written and read, as far as we know."""
+        return self._writing is not None
 
     async def open_or_begin_anew(self) -> None:
         """Open; if the file is damaged, keep it aside and begin a new one."""
@@ -111,6 +117,12 @@ class Store:
             if not self.is_damaged(error):
                 raise
             await self.begin_anew(error)
+
+    async def open_if_closed(self) -> None:
+        """Open, unless somebody who wanted to write was faster."""
+        async with self._one_at_a_time:
+            if self._writing is None:
+                await self.open()
 
     async def __aenter__(self) -> Self:
         await self.open_or_begin_anew()
@@ -130,15 +142,13 @@ class Store:
     async def _open(self) -> None:
         if self._is_file and self._url.database:
             _make_private(Path(self._url.database))
-        self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
-        # A connection per question: none is left open, with its thread, when the file is replaced.
-        self._reading = self._engine(poolclass=NullPool)
-        if self._is_file:
-            event.listen(self._writing.sync_engine, "connect", _set_up_writer)
-            event.listen(self._writing.sync_engine, "begin", _begin_immediate)
-            event.listen(self._reading.sync_engine, "connect", _set_up_reader)
+        if self._lock is not None:
+            self._lock.take()
+        self._writing = writing(self._url)
+        self._reading = reading(self._url)
         async with self._writing.begin() as connection:
             await connection.run_sync(migrate, self.name)
+        self._names_are_certain = False
         async with self._change() as connection:
             self._progress = await _read_progress(connection, self.names)
             self.local = await _read_zones(connection, self._zone, self.name)
@@ -149,6 +159,8 @@ class Store:
             if engine is not None:
                 await engine.dispose()
         self._writing = self._reading = None
+        if self._lock is not None:
+            self._lock.release()
 
     def is_damaged(self, error: Exception) -> bool:
         """Tell a damaged file from one that is locked, full or out of reach."""
@@ -275,9 +287,7 @@ class Store:
 
     async def read(self, statement: Any) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
-        if self._reading is None:
-            raise OSError("the database is not open just now")
-        async with self._reading.connect() as connection:
+        async with self._reader().connect() as connection:
             result = await connection.execute(statement)
             return list(result)
 
@@ -299,22 +309,45 @@ class Store:
         async with self._one_at_a_time, self._change() as connection:
             return await accounting.seal(connection, before)
 
+    async def used_bytes(self) -> int:
+        """Return what all rows take, with their indexes."""
+        async with self._reader().connect() as connection:
+            return await space.used_bytes(connection)
+
+    async def give_back_some(self) -> bool:
+        """Give a little of the free room back to the disk; tell whether there may be more."""
+        if not self._is_file:
+            return False
+        async with self._one_at_a_time, self._writer().begin() as connection:
+            return await space.give_back_some(connection)
+
+    async def count_anew(self, of: Iterable[Table]) -> None:
+        """Have a server find out what is left of some tables; SQLite knows."""
+        await self._maintain("ANALYZE", of)
+
+    async def reuse(self, of: Iterable[Table]) -> None:
+        """Have a server use the room of deleted rows again; SQLite does so by itself."""
+        await self._maintain("VACUUM (ANALYZE)", of)
+
+    async def _maintain(self, what: str, of: Iterable[Table]) -> None:
+        if not self._is_file:
+            async with self._reader().connect() as connection:
+                await space.maintain(connection, what, of)
+
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
         known = self._progress.get(node, {}).get(stream)
         return known is not None and sequence <= known.watermark
 
+    def _reader(self) -> AsyncEngine:
+        if self._reading is None:
+            raise OSError("the database is not open just now")
+        return self._reading
+
     def _writer(self) -> AsyncEngine:
         if self._writing is None:
             raise OSError("the database is not open just now")
         return self._writing
-
-    def _engine(self, **pool: Any) -> AsyncEngine:
-        if not self._is_file:
-            return create_async_engine(self._url, **pool)
-        return create_async_engine(
-            self._url, connect_args={"timeout": LOCKED_SECONDS, "isolation_level": None}, **pool
-        )
 
     def _advance(
         self, numbers: Sequence[Number], now: datetime
@@ -455,23 +488,3 @@ def _letter_row(letter: DeadLetter) -> rows.Row:
         "reason": letter.reason,
         "received_at": letter.received_at,
     }
-
-
-def _set_up_writer(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    # Of a new file only. Four times the usual: a twelfth less is empty.
-    cursor.execute("PRAGMA page_size=16384")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _set_up_reader(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # The driver's own transactions begin late and leave table changes out.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RequestKind
+from services.web.downloads import add_downloads
 from services.web.live import Live
 from services.web.questions import NoAnswer, Questions
 from services.web.view import Gpu, Node, ShownRun, Snapshot
@@ -168,6 +169,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
             raise HTTPException(400, answer.error)
         return Events(rows=answer.rows, cursor=answer.cursor)
 
+    add_downloads(api, questions, Problem)
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api

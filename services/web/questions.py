@@ -58,7 +58,7 @@ class Questions:
         return answer
 
     async def history(
-        self, what: Literal["events", "runs", "samples"], **filters: Any
+        self, what: Literal["events", "runs", "samples", "sessions"], **filters: Any
     ) -> HistoryAnswer:
         """Ask the recorder for a page of history; raise NoAnswer if it does not answer."""
         question = HistoryQuery(

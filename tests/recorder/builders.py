@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from services.recorder import samples, tables
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
+from services.recorder.tidy import Tidying
+from tests.postgres import Postgres
 
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
 
@@ -51,7 +53,23 @@ def a_query(**wanted: Any) -> HistoryQuery:
 
 
 def url(directory: Path) -> str:
+    """The database of a folder: a file in it, or one of the server that the test runs on."""
+    if _servers:
+        return _servers[-1].database(str(directory))
     return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
+
+
+_servers: list[Postgres] = []
+
+
+@contextmanager
+def on(server: Postgres) -> Iterator[None]:
+    """Let `url` mean databases of a server."""
+    _servers.append(server)
+    try:
+        yield
+    finally:
+        _servers.pop()
 
 
 async def count(store: Store, table: Table) -> int:
@@ -67,7 +85,7 @@ async def samples_left(store: Store) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def recording(bus: Bus, store: Store, retention: Retention = KEEP) -> AsyncIterator[Recorder]:
     """A recorder that runs until the block ends."""
-    recorder = Recorder(bus, store, retention)
+    recorder = Recorder(bus, store, Tidying(store, retention))
     task = asyncio.create_task(recorder.run())
     try:
         yield recorder

@@ -133,6 +133,7 @@ async def test_a_row_says_everything_in_the_words_of_the_bus(tmp_path: Path) -> 
             await page(store, gpu="GPU")
 
 
+@pytest.mark.sqlite
 async def test_no_question_reads_the_whole_table(tmp_path: Path) -> None:
     async with Store(url(tmp_path)) as store:
         (_,), cursor = await page_of_two(store)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, select
+from sqlalchemy import Connection, select, text
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
@@ -66,14 +66,14 @@ async def the_run(store: Store) -> Any:
 
 
 async def test_the_migrations_make_the_tables_that_are_written_down(tmp_path: Path) -> None:
-    async with Store(url(tmp_path)):
-        pass
-
-    engine = create_engine(url(tmp_path))
-    with engine.connect() as connection:
+    def differences(connection: Connection) -> list[Any]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, tables.metadata) == []
-    engine.dispose()
+        return list(compare_metadata(context, tables.metadata))
+
+    async with Store(url(tmp_path)) as store:
+        assert store._reading
+        async with store._reading.connect() as connection:
+            assert await connection.run_sync(differences) == []
 
 
 async def test_a_database_that_is_made_says_one_line_and_one_that_is_there_none(
@@ -93,13 +93,12 @@ async def test_a_database_that_is_made_says_one_line_and_one_that_is_there_none(
 
 async def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     async with Store(url(tmp_path)) as store:
-        path = Path(store.name)
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
-    database.close()
+        await store.change(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(Fatal, match=r"gleaner\.sqlite was written by a newer version .*9999"):
+    with pytest.raises(Fatal, match=r" was written by a newer version .*9999") as refused:
         await Store(url(tmp_path)).open()
+
+    assert str(refused.value).startswith(store.name)
 
 
 async def test_what_was_recorded_is_known_after_a_restart(tmp_path: Path) -> None:
@@ -234,6 +233,7 @@ async def test_old_rows_go_in_small_batches_and_young_ones_stay(tmp_path: Path) 
         assert sorted(row.sequence for row in kept) == [2, 1202]
 
 
+@pytest.mark.sqlite
 async def test_a_damaged_file_is_kept_aside_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,11 +251,12 @@ async def test_a_damaged_file_is_kept_aside_at_the_start(
     assert aside.name in caplog.text
 
 
+@pytest.mark.sqlite
 async def test_a_locked_database_is_named_and_nothing_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "RETRY_SECONDS", (0.02, 0.02))
-    monkeypatch.setattr("services.recorder.store.LOCKED_SECONDS", 0.02)
+    monkeypatch.setattr("services.recorder.connect.LOCKED_SECONDS", 0.02)
     broker, watermarks = MemoryBroker(), list[dict[str, int]]()
     async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
         node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams))  # type: ignore[union-attr]
@@ -278,6 +279,7 @@ async def test_a_locked_database_is_named_and_nothing_is_lost(
             assert await count(store, tables.event) == 50
 
 
+@pytest.mark.sqlite
 async def test_a_file_that_breaks_while_in_use_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,3 +301,25 @@ async def test_a_file_that_breaks_while_in_use_is_replaced(
             await until(lambda: {"s1": 400} in watermarks)
             assert await count(store, tables.event) == 1
     assert "a new one begins" in caplog.text
+
+
+@pytest.mark.sqlite
+async def test_a_file_whose_sums_are_damaged_is_replaced_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        path = Path(store.name)
+    database = sqlite3.connect(path)
+    (page,) = database.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'sample_5m'"
+    ).fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    with path.open("r+b") as file:
+        file.seek(size * (page - 1))
+        file.write(b"\xa5" * size)
+
+    bus = MemoryBus(MemoryBroker())
+    async with Store(url(tmp_path)) as store, bus, recording(bus, store):
+        await until(lambda: "a new one begins" in caplog.text)
+        await until(lambda: store.is_open)
