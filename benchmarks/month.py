@@ -40,6 +40,8 @@ KEPT_5M = 14
 OTHER_USERS = 20
 """Times as many people at once as on these GPUs."""
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=YEARS))
+ENOUGH_ROWS = 100
+Sizes = dict[str, tuple[int, int]]
 _FEED = timedelta(hours=6)
 
 
@@ -175,7 +177,7 @@ class Node:
                 "exit_to_clear": 0.345678, "noticed_to_clear": 1.6,
             },
         }  # fmt: skip
-        said = (
+        said: tuple[dict[str, Any], ...] = (
             {"state": "starting", "reason": "granted"},
             {"state": "running", "reason": "it runs"},
         )
@@ -204,11 +206,12 @@ class Node:
         )
 
 
-async def play(store: Store, days: int) -> None:
-    """Record the month."""
+async def play(store: Store, days: int) -> Sizes:
+    """Record the month; return how large the tables were in the middle."""
     chance = random.Random(1)
     nodes = [Node(f"gpu{number:04d}", chance) for number in range(NODES)]
     now, end = START, START + timedelta(days=days)
+    middle: Sizes = {}
     while now < end:
         step = timedelta(seconds=10 if now >= end - KEEP.samples else 100)
         events = [one for node in nodes for one in node.says(now, now + _FEED, step)]
@@ -221,6 +224,23 @@ async def play(store: Store, days: int) -> None:
             pass
         while await store.seal(KEEP.sealed(now)):
             pass
+        if not middle and now >= START + timedelta(days=days) / 2:
+            middle = sizes(Path(store.name))
+    return middle
+
+
+def sizes(path: Path) -> Sizes:
+    """Return bytes, indexes included, and rows of each table."""
+    database = sqlite3.connect(path)
+    found = {}
+    for table, size in database.execute(
+        "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_schema m ON m.name = s.name "
+        "GROUP BY 1"
+    ).fetchall():
+        (rows,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
+        found[table] = (int(size), int(rows))
+    database.close()
+    return found
 
 
 def _number(event: Event) -> Number:
@@ -233,18 +253,14 @@ def _number(event: Event) -> Number:
     )
 
 
-def extrapolate(path: Path, days: int) -> float:
+def extrapolate(path: Path, days: int, middle: Sizes) -> float:
     """Print what the tables take and would take; return the gigabytes."""
     database = sqlite3.connect(path)
     gpus = NODES * GPUS
     (events,) = database.execute("SELECT count(*) FROM event").fetchone()
     print(f"{events / gpus / days:.1f} events of each GPU a day")
     print(f"{gpus} GPUs, {days} days measured; {FLEET} GPUs after {YEARS} days extrapolated:")
-    sizes = database.execute(
-        "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_schema m ON m.name = s.name "
-        "GROUP BY 1"
-    )
-    bytes_of: dict[str, int] = dict(sizes)
+    end = sizes(path)
     scale = FLEET / gpus
     years = scale * YEARS / days
     # By table: how many times as many rows of GPUs there will be as there are now.
@@ -255,8 +271,11 @@ def extrapolate(path: Path, days: int) -> float:
     }  # fmt: skip
     total = 0.0
     for table, factor in grows.items():
-        (rows,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
-        width, each = bytes_of[table] / max(1, rows), 0
+        (size, rows), (size_before, rows_before) = end[table], middle[table]
+        width, each = size / max(1, rows), 0
+        if rows - rows_before > ENOUGH_ROWS and table not in ("sample", "stretch"):
+            # What the second half took: the first pages of a small table are not full.
+            width = (size - size_before) / (rows - rows_before)
         if table.startswith("sample_") or table == "use_1d":
             # The sums of all GPUs are no more with more GPUs.
             (each,) = database.execute(f"SELECT count(*) FROM {table} WHERE device = 0").fetchone()
@@ -275,8 +294,8 @@ async def main(days: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="gleaner-") as directory:
         path = Path(directory) / "gleaner.sqlite"
         async with Store(f"sqlite:///{path}") as store:
-            await play(store, days)
-        size = extrapolate(path, days)
+            middle = await play(store, days)
+        size = extrapolate(path, days, middle)
     return figure("database of 1,000 nodes of 8 GPUs after two years", size, "GB", GOAL_GB)
 
 

@@ -21,7 +21,7 @@ from services.recorder.questions import Read
 from services.recorder.rollup import FIVE_MINUTES
 from services.recorder.tables import sample
 
-AT_ONCE = 20
+AT_ONCE = 6
 """Five minutes of one node that are read together."""
 
 _Place = tuple[datetime, int, datetime, str]
@@ -32,7 +32,7 @@ async def answer(read: Read, query: HistoryQuery, names: Names) -> HistoryAnswer
     """Return one page of samples, or raise BadQuestion."""
     check(query)
     after = None if query.cursor is None else _place(query.cursor)
-    found: list[tuple[_Place, dict[str, JsonValue]]] = []
+    found: list[tuple[_Place, samples.Row]] = []
     group = after[:2] if after else None
     is_first = True
     while len(found) <= query.limit:
@@ -48,7 +48,8 @@ async def answer(read: Read, query: HistoryQuery, names: Names) -> HistoryAnswer
         ]
         group = groups[-1]
     page, size = list[dict[str, JsonValue]](), 0
-    for _, shown in found[: query.limit]:
+    for _, one in found[: query.limit]:
+        shown = to_jsonable_python(one)
         size += len(json.dumps(shown))
         if page and size > ANSWER_BYTES:
             break
@@ -79,9 +80,9 @@ def _groups(
 
 async def _samples(
     read: Read, query: HistoryQuery, names: Names, groups: list[tuple[datetime, int]]
-) -> list[tuple[_Place, dict[str, JsonValue]]]:
+) -> list[tuple[_Place, samples.Row]]:
     own = sample.c
-    found: dict[_Place, dict[str, JsonValue]] = {}
+    found: dict[_Place, samples.Row] = {}
     wanted = None if query.gpu is None else {*names.devices_of(query.node, query.gpu)}
     chunks = select(own.slot, own.node, own.data).where(tuple_(own.slot, own.node).in_(groups))
     for chunk in await read(chunks.order_by(own.id)):
@@ -93,8 +94,7 @@ async def _samples(
                 continue
             device = names.device[one.pop("device")]
             place = (chunk.slot, chunk.node, at, device.gpu)
-            shown = to_jsonable_python({"node": device.node, "gpu": device.gpu} | one)
-            found.setdefault(place, shown)
+            found.setdefault(place, {"node": device.node, "gpu": device.gpu} | one)
     return sorted(found.items(), key=lambda one: one[0], reverse=True)
 
 
