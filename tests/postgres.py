@@ -41,11 +41,12 @@ class Postgres:
         """Return how to reach a database, as `database.url` has it."""
         return f"postgresql://{self.user}@/{database}?{urlencode({'host': self._folder})}"
 
-    def database(self, name: str) -> str:
-        """Return the URL of a new database, the same for the same name."""
+    def database(self, name: str, *, like: str | None = None) -> str:
+        """Return the URL of a new database, empty or like another; the same for the same name."""
         if name not in self._made:
+            template = self._made[like] if like else "template0"
             self._made[name] = f"d{len(self._made)}"
-            self.sql(f"CREATE DATABASE {self._made[name]} TEMPLATE template0")
+            self.sql(f"CREATE DATABASE {self._made[name]} TEMPLATE {template}")
         return self.url(self._made[name])
 
     def name(self, name: str) -> str:

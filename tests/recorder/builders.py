@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +20,7 @@ from sqlalchemy import Table, func, select
 from gleaner.bus.interface import Bus
 from gleaner.bus.messages import Event, HistoryQuery
 from services.recorder import samples, tables
+from services.recorder.moving import bring_up_to_date
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
@@ -52,11 +58,38 @@ def a_query(**wanted: Any) -> HistoryQuery:
     )
 
 
-def url(directory: Path) -> str:
-    """The database of a folder: a file in it, or one of the server that the test runs on."""
-    if _servers:
-        return _servers[-1].database(str(directory))
-    return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
+def url(directory: Path, *, with_tables: bool = True) -> str:
+    """The database of a folder: a file in it, or one of the server that the test runs on.
+
+    To make the tables takes longer than most tests: they are copied.
+    """
+    server = _servers[-1] if _servers else None
+    if server:
+        if not with_tables:
+            return server.database(str(directory))
+        _make_tables(server.database("tables"))
+        return server.database(str(directory), like="tables")
+    file = directory / "recorder" / "gleaner.sqlite"
+    if with_tables and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_file_with_tables(), file)
+    return f"sqlite:///{file}"
+
+
+@functools.cache
+def _make_tables(where: str) -> None:
+    # Tests have a loop that runs, and so need another thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(bring_up_to_date(where))).result()
+
+
+@functools.cache
+def _file_with_tables() -> Path:
+    file = Path(tempfile.mkdtemp(prefix="gleaner-tables-")) / "gleaner.sqlite"
+    atexit.register(shutil.rmtree, file.parent)
+    file.touch(0o600)
+    _make_tables(f"sqlite:///{file}")
+    return file
 
 
 _servers: list[Postgres] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from services.recorder.store import Store
 from tests.postgres import Postgres
 from tests.recorder import builders
+from tests.recorder.two_days import two_days
 
 ON_BOTH = (
     "test_store",
@@ -38,6 +40,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with builders.on(request.getfixturevalue("postgres")):
         yield
+
+
+@pytest.fixture
+async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store]:
+    """Two days of history, to be read."""
+    async with two_days(tmp_path_factory) as store:
+        yield store
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,24 +19,9 @@ from services.recorder.store import Store
 from tests.recorder.builders import a_query, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.test_store import a_run, numbers
+from tests.recorder.two_days import NOW, fill
 
-NOW = START + timedelta(days=2, hours=1)
 KEEP = Retention(samples=timedelta(days=30), events=timedelta(days=731))
-
-
-async def fill(store: Store, days: int = 2, start: datetime = START) -> None:
-    """Equal days on two GPUs, as in the month's story."""
-    every = [a_sample(start + INTERVAL * place) for place in range(1, days * 576 + 1)]
-    both = [one.model_copy(update={"gpu": gpu}) for one in every for gpu in ("GPU-1", "GPU-2")]
-    await record(store, [event(1, both)], NOW)
-    await settle(store, start + timedelta(days=days + 1))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with Store(url(tmp_path)) as store:
-        await fill(store)
-        yield store
 
 
 async def ask(
@@ -80,7 +64,7 @@ async def test_a_groups_file_that_cannot_be_read_is_named(
     assert "accounting.groups_file" in caplog.text
 
 
-async def test_models_are_those_of_the_inventory(store: Store, tmp_path: Path) -> None:
+async def test_models_are_those_of_the_inventory(tmp_path: Path) -> None:
     inventory = Inventory(
         node="n1",
         host="n1",
@@ -96,10 +80,12 @@ async def test_models_are_those_of_the_inventory(store: Store, tmp_path: Path) -
         limitations=(),
         at=NOW,
     )
-    await store.hear(inventory, NOW)
+    async with Store(url(tmp_path)) as store:
+        await fill(store, days=1)
+        await store.hear(inventory, NOW)
 
-    rows = await ask(store, what="usage", by="model", since=START)
-    assert {row["model"]: row["gpu_hours"] for row in rows} == {"A100": 28, None: 28}
+        rows = await ask(store, what="usage", by="model", since=START)
+        assert {row["model"]: row["gpu_hours"] for row in rows} == {"A100": 14, None: 14}
     async with Store(url(tmp_path)) as again:
         assert {one.model for one in again.names.device.values()} == {"A100", None}
 

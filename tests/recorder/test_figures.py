@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +12,12 @@ from services.recorder.history import BadQuestion
 from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import a_query, url
+from tests.recorder.builders import a_query
 from tests.recorder.test_history import page
-from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
+from tests.recorder.test_month import START
+from tests.recorder.two_days import NOW
 
-NOW = START + timedelta(days=2, hours=1)
 KEEP = Retention(samples=timedelta(days=3), events=timedelta(days=731))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Two equal days on two GPUs."""
-    days = [a_sample(START + INTERVAL * place) for place in range(1, 2 * 576 + 1)]
-    both = [one.model_copy(update={"gpu": gpu}) for one in days for gpu in ("GPU-1", "GPU-2")]
-    async with Store(url(tmp_path)) as store:
-        await record(store, [event(1, both)], NOW)
-        await settle(store, NOW)
-        yield store
 
 
 def known(store: Store, keep: Retention = KEEP, **more: Any) -> Known:

@@ -160,6 +160,7 @@ async def play(store_url: str, *, seed: int) -> None:
         await settle(store, end)
 
 
+@pytest.mark.real
 @pytest.mark.timeout(300)
 async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
     await play(url(tmp_path), seed=1)
