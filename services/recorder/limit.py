@@ -1,7 +1,7 @@
 """What goes before its time when the database is too large, and in which steps; pure.
 
 First single samples, then sums of five minutes, then events; each down to what pages show of the
-last hour or day. Sums of hours and days, sessions and runs stay, whatever the limit says.
+last hour or day. Sums of hours, days and months, sessions and runs stay, whatever the limit says.
 """
 
 from __future__ import annotations
