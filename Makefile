@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-web bench-scheduler lock clean
+.PHONY: help run setup setup-test check test docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,7 +49,7 @@ bench-node: setup-test  ## What an idle node costs
 bench-start: setup-test  ## From `gleaner up` to a page with live GPUs
 	$(PYTHON) -m benchmarks.start $(ARGUMENTS)
 
-bench-recorder: setup-test  ## How fast events reach the disk
+bench-recorder: setup-test  ## How fast events reach the disk; what 1,000 nodes cost and take there
 	$(PYTHON) -m benchmarks.recorder $(ARGUMENTS)
 
 bench-scheduler: .make/dev  ## How long the scheduler decides for a thousand nodes
@@ -57,6 +57,9 @@ bench-scheduler: .make/dev  ## How long the scheduler decides for a thousand nod
 
 bench-web: setup-test  ## What the page of 1,000 nodes costs: paint, script, viewers
 	$(PYTHON) -m benchmarks.web $(ARGUMENTS)
+
+bench-history: setup-test  ## How long answers about a year of a hundred nodes take
+	$(PYTHON) -m benchmarks.history $(ARGUMENTS)
 
 # One file per purpose, for every Python and system alike; pip checks each hash. `uv` is not needed
 # for anything else: `pipx run uv` or `python3 -m pip install uv` brings it.

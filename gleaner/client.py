@@ -34,6 +34,14 @@ ANSWER_SECONDS = 10.0
 PAGE_ROWS = 500
 
 
+HistoryWhat = Literal[
+    "events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"
+]
+HistoryBy = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
+
+
 class RequestFailed(Exception):
     """Nobody took or answered what was asked; the text says who and why."""
 
@@ -115,12 +123,12 @@ class Client:
     async def history(
         self,
         *,
-        what: Literal["events", "runs", "samples", "sessions", "series", "usage"],
+        what: HistoryWhat,
         node: str | None = None,
         gpu: str | None = None,
         kind: str | None = None,
         user: str | None = None,
-        by: Literal["user", "node", "gpu", "hour", "day", "week", "month"] | None = None,
+        by: HistoryBy | None = None,
         points: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -150,16 +158,24 @@ class Client:
                 cursor=cursor,
                 expires_at=datetime.now(UTC) + timedelta(seconds=timeout),
             )
-            answer = await self._ask(query, query.id, timeout, "the recorder")
-            assert isinstance(answer, HistoryAnswer)
-            if answer.error is not None:
-                raise RequestFailed(f"the recorder refused the question: {answer.error}")
+            answer = await self.page(query, timeout)
             for row in answer.rows:
                 yield row
             left = None if left is None else left - len(answer.rows)
             cursor = answer.cursor
             if cursor is None:
                 return
+
+    async def page(self, query: HistoryQuery, timeout: float = ANSWER_SECONDS) -> HistoryAnswer:
+        """Ask the recorder for one page; its `client` has to be our id.
+
+        Raise RequestFailed if the recorder could not be asked, said nothing or refused.
+        """
+        answer = await self._ask(query, query.id, timeout, "the recorder")
+        assert isinstance(answer, HistoryAnswer)
+        if answer.error is not None:
+            raise RequestFailed(f"the recorder refused the question: {answer.error}")
+        return answer
 
     async def snapshot(
         self, seconds: float = 3.0, *, enough: Callable[[Fleet], bool] | None = None

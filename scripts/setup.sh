@@ -10,7 +10,7 @@ is_root() { [ "$(id -u)" = 0 ]; }
 has() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$1" >/dev/null; }
 
 # Install packages of the distribution, without starting a daemon of theirs: Debian's mosquitto
-# would open an anonymous broker on port 1883, at once and at every boot.
+# would open an anonymous broker on port 1883, at once and at every boot; PostgreSQL likewise.
 apt_install() {
     local policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then
@@ -22,7 +22,9 @@ apt_install() {
     say "installing $*"
     apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1 ||
         { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >&2
-    case " $* " in *" mosquitto "*) update-rc.d mosquitto disable >/dev/null 2>&1 || true ;; esac
+    for daemon in mosquitto postgresql; do
+        case " $* " in *" $daemon "*) update-rc.d $daemon disable >/dev/null 2>&1 || true ;; esac
+    done
 }
 
 # Fetch mosquitto and the libraries that are missing without being root, into .venv/opt.
@@ -106,6 +108,7 @@ set_up_test_components() {
     has gcc || missing+=(gcc libc6-dev)
     has dbus-daemon || missing+=(dbus)
     has setpriv || missing+=(util-linux)
+    { has initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || missing+=(postgresql)
     if [ ${#missing[@]} = 0 ]; then
         return
     fi

@@ -13,10 +13,16 @@ from rich.table import Table
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import percent
+from gleaner.client import RequestFailed
 
 Row = Mapping[str, Any]
-By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
-_KEYS = ("user", "entry", "node", "gpu", "hour", "day", "week", "month", "start")
+By = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
+_KEYS = (
+    "user", "group", "entry", "node", "gpu", "model",
+    "weekday", "hour", "day", "week", "month", "start",
+)  # fmt: skip
 _WATT_HOURS = 3600
 
 
@@ -41,14 +47,19 @@ async def history(
         for name in ("gpu", "node"):
             of: dict[str, Any] = {name: target}
             found = client.history(what="series", points=points, since=since, until=until, **of)
-            rows = [row async for row in found]
+            try:
+                rows = [row async for row in found]
+            except RequestFailed:
+                # It may be the name of a node.
+                if name == "node":
+                    raise
             if rows:
                 break
     return rows[::-1]
 
 
 def usage_table(rows: Sequence[Row]) -> Table:
-    """Return GPU-hours for people to read; times are UTC."""
+    """Return GPU-hours for people to read."""
     states = [name for name in ("idle", "busy", "held", "ours", "shared") if _has(rows, name)]
     columns: dict[str, Callable[[Row], str]] = {
         "GPU-hours": lambda row: f"{row['gpu_hours']:.1f}",

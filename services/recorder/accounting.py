@@ -1,369 +1,260 @@
-"""Roll-ups and sessions in the database: made anew for the buckets that something came for.
+"""Roll-ups, use and sessions in the database: counted for the five minutes that something came for.
 
-A sample and the mark that its bucket is dirty are one transaction, and so are a bucket, its use,
-its sessions and the end of the mark: a stop in between costs nothing and counts nothing twice.
-A bucket is made from what is below it; when that is deleted by its age the bucket is sealed, and
-what comes later is added to it and deleted with the same commit.
+Samples and the mark that their five minutes are dirty are one transaction, and so are all that is
+counted of them and the end of the mark: a stop in between costs nothing and counts nothing twice.
+Five minutes are made again from all their samples; what is new in them is added to the hour, day
+and month, to the sums of all GPUs, to use and to sessions. When samples are deleted by their age,
+their five minutes are *sealed*: what comes later is all new, and is deleted with the commit that
+adds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Row,
-    Subquery,
-    Table,
-    and_,
-    bindparam,
-    case,
-    delete,
-    exists,
-    or_,
-    select,
-    tuple_,
-    type_coerce,
-    update,
-)
+from sqlalchemy import bindparam, delete, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import rollup, tables, use
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, TIERS, Tier
+from services.recorder import rollup, samples, sessions, tables, use
+from services.recorder.adding import KNOWN, add, totals_of
+from services.recorder.local_time import LocalTime
+from services.recorder.names import Names
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, TIERS
 from services.recorder.upsert import insert_into
 
-BUCKETS = 50
-"""Made in one transaction; the writer waits no longer."""
+NODES = 8
+"""Of how many nodes five minutes are counted in one transaction; the writer waits no longer."""
 LATENESS = timedelta(seconds=90)
-"""A minute's samples come at its end; a bucket that is not over yet would be made in vain."""
+"""A minute's samples come at its end; what is not over yet would be counted in vain."""
 
-_Bucket = tuple[str, str, datetime]
 _Values = dict[str, Any]
+_Key = tuple[int, datetime]
+"""A device and when its bucket begins."""
 _TABLES = dict(zip(TIERS, tables.rolled, strict=True))
-_BELOW = {FIVE_MINUTES: None, HOUR: FIVE_MINUTES, DAY: HOUR}
-_USE = ((HOUR, tables.use_1h), (DAY, tables.use_1d))
 
 
-async def mark(connection: AsyncConnection, samples: Iterable[_Values]) -> None:
-    """Remember which buckets samples fall into, in the transaction that writes them."""
-    width = FIVE_MINUTES.width
-    buckets = {(one["node"], one["gpu"], rollup.bucket_of(one["at"], width)) for one in samples}
-    await _mark(connection, FIVE_MINUTES, buckets)
+@dataclass(kw_only=True)
+class _Found:
+    """What is to be counted, by device and five minutes."""
+
+    samples: dict[_Key, dict[datetime, samples.Row]] = field(default_factory=dict)
+    totals: dict[_Key, _Values] = field(default_factory=dict)
+    used: list[tuple[_Key, use.Who, use.Totals]] = field(default_factory=list)
+    stretches: list[_Values] = field(default_factory=list)
 
 
-async def roll_up(connection: AsyncConnection, tier: Tier, now: datetime) -> int:
-    """Make some dirty buckets of a tier anew, the oldest first; return how many."""
-    dirty, table = tables.dirty, _TABLES[tier]
-    until = now - LATENESS - (tier.width if tier is FIVE_MINUTES else timedelta())
-    marked = (
-        select(dirty.c.node, dirty.c.gpu, dirty.c.start)
-        .where(dirty.c.tier == tier.name, dirty.c.start <= until)
-        .order_by(dirty.c.start, dirty.c.node, dirty.c.gpu)
-        .limit(BUCKETS)
-    )
-    buckets: list[_Bucket] = [
-        (one.node, one.gpu, one.start) for one in await connection.execute(marked)
+async def keep(
+    connection: AsyncConnection, names: Names, chunks: Iterable[_Values], now: datetime
+) -> None:
+    """Write samples, and remember which five minutes they fall into."""
+    rows = list(chunks)
+    if not rows:
+        return
+    gpus = {(names.text[row["node"]], one["gpu"]) for row in rows for one in row["samples"]}
+    await names.know_devices(connection, gpus, now)
+    insert = insert_into(connection.dialect.name, tables.sample).on_conflict_do_nothing()
+    numbers: dict[int, dict[str, int]] = {}
+    for row in rows:
+        mine = numbers.setdefault(row["node"], {})
+        node = names.text[row["node"]]
+        mine |= {one["gpu"]: names.devices[node, one["gpu"]] for one in row["samples"]}
+    written = [
+        row | {"data": samples.written(row["samples"], numbers[row["node"]])} for row in rows
     ]
-    if not buckets:
-        return 0
-    chosen = marked.subquery("chosen")
-    known = {_bucket(one): one for one in await connection.execute(_own(table, chosen))}
-    sealed = {bucket for bucket, one in known.items() if one.is_sealed}
-    if sealed:
-        sealed -= await _unsettled(connection, chosen, tier)
-        buckets = [one for one in buckets if one in sealed or not _is_sealed(known.get(one))]
-    below: dict[_Bucket, list[_Values]] = {bucket: [] for bucket in buckets}
-    for one in await connection.execute(_parts(tier, chosen)):
-        if (bucket := (one.node, one.gpu, one.bucket)) in below:
-            below[bucket].append(one._asdict())
+    await connection.execute(insert, written)
+    marks = {(row["slot"], row["node"]) for row in rows}
+    mark = insert_into(connection.dialect.name, tables.dirty).on_conflict_do_nothing()
+    await connection.execute(mark, [{"slot": slot, "node": node} for slot, node in sorted(marks)])
 
-    if tier is FIVE_MINUTES:
-        made = {bucket: rollup.of_samples(parts) for bucket, parts in below.items()}
-        await _count_use(connection, chosen, below, sealed)
-    else:
-        made = {bucket: rollup.of_totals(parts) for bucket, parts in below.items()}
-    for bucket in sealed:
-        made[bucket] = rollup.of_totals([known[bucket]._asdict(), made[bucket]])
-    await _replace(connection, table, made, sealed)
-    await _consume(connection, tier, sealed)
-    if not buckets:
+
+async def roll_up(
+    connection: AsyncConnection, names: Names, local: LocalTime, now: datetime
+) -> int:
+    """Count some dirty five minutes, the oldest first; return of how many nodes."""
+    dirty = tables.dirty
+    until = now - LATENESS - FIVE_MINUTES.width
+    marked = select(dirty).where(dirty.c.slot <= until).order_by(dirty.c.slot, dirty.c.node)
+    marks = [(one.slot, one.node) for one in await connection.execute(marked.limit(NODES))]
+    if not marks:
         return 0
-    await connection.execute(
-        delete(dirty).where(dirty.c.tier == tier.name, *_is_bound(dirty)),
-        [_bound(bucket) for bucket in buckets],
+    until = await _sealed_until(connection)
+    sealed = {slot: slot < until for slot, _ in marks}
+    found = _Found()
+    await _read(connection, marks, found)
+    await _know_users(connection, names, found)
+    await _compare(connection, names, sealed, found)
+    await _add_totals(connection, local, found)
+    await _add_use(connection, local, found)
+    await sessions.add(connection, ((key[0], who, new) for key, who, new in found.used))
+    await _see(connection, found)
+    if late := [mark for mark in marks if sealed[mark[0]]]:
+        own = tables.sample
+        await connection.execute(delete(own).where(tuple_(own.c.slot, own.c.node).in_(late)))
+    await connection.execute(delete(dirty).where(tuple_(dirty.c.slot, dirty.c.node).in_(marks)))
+    return len(marks)
+
+
+async def seal(connection: AsyncConnection, before: datetime) -> int:
+    """Delete the samples of some old five minutes, and seal them; return how many, 0 if none."""
+    own = tables.sample
+    oldest = (await connection.execute(select(func.min(own.c.slot)))).scalar()
+    until = rollup.start_of(before, FIVE_MINUTES.width)
+    if oldest is None or oldest >= until:
+        return 0
+    until = oldest + FIVE_MINUTES.width
+    waits = exists().where(tables.dirty.c.slot < until)
+    if (await connection.execute(select(waits))).scalar():
+        return 0
+    gone = await connection.execute(delete(own).where(own.c.slot < until))
+    await connection.execute(delete(tables.stretch).where(tables.stretch.c.start < until))
+    if until > await _sealed_until(connection):
+        await connection.execute(delete(tables.sealed))
+        await connection.execute(tables.sealed.insert().values(until=until))
+    return int(gone.rowcount)
+
+
+async def _sealed_until(connection: AsyncConnection) -> datetime:
+    found = (await connection.execute(select(func.max(tables.sealed.c.until)))).scalar()
+    return found if isinstance(found, datetime) else rollup.start_of(
+        tables.from_microseconds(0), FIVE_MINUTES.width
+    )  # fmt: skip
+
+
+async def _read(
+    connection: AsyncConnection, marks: list[tuple[datetime, int]], found: _Found
+) -> None:
+    """Read the samples of the marked five minutes, each once however often it was sent."""
+    own = tables.sample.c
+    wanted = tuple_(own.slot, own.node).in_(marks)
+    chunks = select(own.slot, own.node, own.data).where(wanted).order_by(own.slot, own.node, own.id)
+    for chunk in await connection.execute(chunks):
+        for one in samples.read(chunk.data):
+            key = (one["device"], chunk.slot)
+            found.samples.setdefault(key, {}).setdefault(one["at"], one)
+
+
+async def _know_users(connection: AsyncConnection, names: Names, found: _Found) -> None:
+    users = chain.from_iterable(
+        one["users"] or () for mine in found.samples.values() for one in mine.values()
     )
-    if tier is not DAY:
-        above = HOUR if tier is FIVE_MINUTES else DAY
-        larger = {(node, gpu, rollup.start_of(at, above.width)) for node, gpu, at in buckets}
-        await _mark(connection, above, larger)
-    return len(buckets)
+    texts = {user[name] or "" for user in users for name in ("user", "entry", "run")}
+    await names.know(connection, {*texts, ""})
 
 
-async def seal(connection: AsyncConnection, tier: Tier, before: datetime) -> int:
-    """Delete what some old buckets of a tier were made of, and seal them; return how many."""
-    table, lower = _TABLES[tier], _BELOW[tier]
-    own = table.c
-    wanted = [
-        ~own.is_sealed,
-        own.start <= before - tier.width,
-        ~exists().where(_dirty_within(own, tier)),
-    ]
-    if lower is not None:
-        part = _TABLES[lower].c
-        wanted.append(
-            ~exists().where(
-                part.node == own.node,
-                part.gpu == own.gpu,
-                part.start >= own.start,
-                _number(part.start) < _number(own.start) + _microseconds(tier),
-                ~part.is_sealed,
+async def _compare(
+    connection: AsyncConnection, names: Names, sealed: Mapping[datetime, bool], found: _Found
+) -> None:
+    """Find what is new in the samples against what was counted of the same five minutes."""
+    again = [key for key in found.samples if not sealed[key[1]]]
+    before = await _counted(connection, again)
+    stretches = await _counted_stretches(connection, again)
+    for key, by_instant in found.samples.items():
+        mine = list(by_instant.values())
+        now = rollup.of_samples(mine)
+        found.totals[key] = rollup.less(now, before[key]) if key in before else now
+        for who, parts in use.stretches(mine).items():
+            known = use.Who(
+                names.number[str(who.user)], names.number[str(who.entry)], who.container
             )
+            old = stretches.get(key, {}).get(known, [])
+            found.used += [(key, known, new) for new in use.news(parts, old)]
+            if not sealed[key[1]]:
+                found.stretches += [
+                    {"device": key[0], "start": key[1]} | known._asdict() | one for one in parts
+                ]
+
+
+async def _counted(connection: AsyncConnection, keys: list[_Key]) -> dict[_Key, _Values]:
+    if not keys:
+        return {}
+    rows = await connection.execute(
+        totals_of(tables.sample_5m).where(
+            tuple_(tables.sample_5m.c.device, tables.sample_5m.c.start).in_(keys)
         )
-    found = await connection.execute(
-        select(own.node, own.gpu, own.start).where(*wanted).order_by(own.start).limit(BUCKETS)
     )
-    buckets = {_bucket(one) for one in found}
-    await _consume(connection, tier, buckets)
-    if buckets:
-        await connection.execute(
-            update(table).where(*_is_bound(table)).values(is_sealed=True),
-            [_bound(bucket) for bucket in buckets],
-        )
-    return len(buckets)
+    return {(row.device, row.start): row._asdict() for row in rows}
 
 
-async def _mark(connection: AsyncConnection, tier: Tier, buckets: Iterable[_Bucket]) -> None:
-    values = [
-        {"tier": tier.name, "node": node, "gpu": gpu, "start": start}
-        for node, gpu, start in sorted(buckets)
-    ]
-    if values:
-        statement = insert_into(connection.dialect.name, tables.dirty).on_conflict_do_nothing()
-        await connection.execute(statement, values)
+async def _counted_stretches(
+    connection: AsyncConnection, keys: list[_Key]
+) -> dict[_Key, dict[use.Who, list[_Values]]]:
+    """Return the stretches that were counted, and forget them: they are written anew."""
+    found: dict[_Key, dict[use.Who, list[_Values]]] = {}
+    if not keys:
+        return found
+    own = tables.stretch
+    same = tuple_(own.c.start, own.c.device).in_([(start, device) for device, start in keys])
+    for row in await connection.execute(select(own).where(same).order_by(own.c.begin)):
+        who = use.Who(row.user, row.entry, row.container)
+        found.setdefault((row.device, row.start), {}).setdefault(who, []).append(row._asdict())
+    if found:
+        await connection.execute(delete(own).where(same))
+    return found
 
 
-def _parts(tier: Tier, chosen: Subquery) -> Any:
-    """Return the SELECT of everything below the chosen buckets, each with its `bucket`."""
-    lower = _BELOW[tier]
-    end = _number(chosen.c.start) + _microseconds(tier)
-    if lower is None:
-        part = tables.gpu_sample
-        within = and_(part.c.at > chosen.c.start, _number(part.c.at) <= end)
-    else:
-        part = _TABLES[lower]
-        within = and_(part.c.start >= chosen.c.start, _number(part.c.start) < end)
-    same = and_(part.c.node == chosen.c.node, part.c.gpu == chosen.c.gpu, within)
-    return select(part, chosen.c.start.label("bucket")).select_from(chosen.join(part, same))
-
-
-def _own(table: Table, chosen: Subquery) -> Any:
-    key = (table.c.node, table.c.gpu, table.c.start)
-    same = tuple_(*key) == tuple_(chosen.c.node, chosen.c.gpu, chosen.c.start)
-    if table is not tables.stretch:
-        return select(table).select_from(chosen.join(table, same))
-    return select(table).select_from(chosen.join(table, same)).order_by(table.c.begin)
-
-
-async def _unsettled(connection: AsyncConnection, chosen: Subquery, tier: Tier) -> set[_Bucket]:
-    """Return the chosen buckets below which something is dirty still: their turn comes later."""
-    if tier is FIVE_MINUTES:
-        return set()
-    below = and_(_dirty_within(chosen.c, tier), tables.dirty.c.tier != tier.name)
-    if tier is HOUR:
-        below = and_(below, tables.dirty.c.tier != DAY.name)
-    found = await connection.execute(
-        select(chosen.c.node, chosen.c.gpu, chosen.c.start).where(exists().where(below))
-    )
-    return {_bucket(one) for one in found}
-
-
-def _dirty_within(own: Any, tier: Tier) -> ColumnElement[bool]:
-    dirty = tables.dirty.c
-    return and_(
-        dirty.node == own.node,
-        dirty.gpu == own.gpu,
-        dirty.start >= own.start,
-        _number(dirty.start) < _number(own.start) + _microseconds(tier),
-    )
-
-
-async def _replace(
-    connection: AsyncConnection,
-    table: Table,
-    made: dict[_Bucket, rollup.Totals],
-    sealed: set[_Bucket],
-) -> None:
-    values = [
-        {"node": node, "gpu": gpu, "start": start, "is_sealed": (node, gpu, start) in sealed}
-        | totals
-        for (node, gpu, start), totals in made.items()
-        if totals["samples"]
-    ]
-    if not values:
-        return
-    statement = insert_into(connection.dialect.name, table)
-    key = ("node", "gpu", "start")
-    changed = {
-        column.name: statement.excluded[column.name] for column in table.c if column.name not in key
-    }
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=key, set_=changed), values
-    )
-
-
-async def _consume(connection: AsyncConnection, tier: Tier, buckets: Iterable[_Bucket]) -> None:
-    """Delete everything that buckets were made of, down to the samples."""
-    spans = [_bound(bucket) | {"of_end": bucket[2] + tier.width} for bucket in buckets]
-    if not spans:
-        return
-    at = tables.gpu_sample.c.at
-    raw = and_(at > bindparam("of_start"), at <= bindparam("of_end"))
-    doomed: list[tuple[Table, ColumnElement[bool]]] = [(tables.gpu_sample, raw)]
-    lower = _BELOW[tier]
-    while lower is not None:
-        doomed.append((_TABLES[lower], _starts_within(_TABLES[lower])))
-        lower = _BELOW[lower]
-    if tier is not FIVE_MINUTES:
-        doomed.append((tables.stretch, _starts_within(tables.stretch)))
-    for table, within in doomed:
-        same = (table.c.node == bindparam("of_node"), table.c.gpu == bindparam("of_gpu"))
-        await connection.execute(delete(table).where(*same, within), spans)
-
-
-def _starts_within(table: Table) -> ColumnElement[bool]:
-    start = table.c.start
-    return and_(start >= bindparam("of_start"), start < bindparam("of_end"))
-
-
-async def _count_use(
-    connection: AsyncConnection,
-    chosen: Subquery,
-    samples: dict[_Bucket, list[_Values]],
-    sealed: set[_Bucket],
-) -> None:
-    """Count what is new of each one's use, in sessions and by hour and day."""
-    counted: dict[_Bucket, dict[use.Who, list[_Values]]] = {}
-    for one in await connection.execute(_own(tables.stretch, chosen)):
-        # Of a sealed bucket only what came since is in its samples.
-        if (bucket := _bucket(one)) in samples and bucket not in sealed:
-            counted.setdefault(bucket, {}).setdefault(_who(one), []).append(one._asdict())
-    found: list[tuple[_Bucket, use.Who, use.Totals]] = []
-    rows: list[_Values] = []
-    for bucket, parts in samples.items():
-        for who, stretches in use.stretches(parts).items():
-            before = counted.get(bucket, {}).get(who, [])
-            found += [(bucket, who, new) for new in use.news(stretches, before)]
-            rows += [_key(bucket) | who._asdict() | one for one in stretches]
-    replaced = [bucket for bucket in counted if bucket not in sealed]
-    if replaced:
-        await connection.execute(
-            delete(tables.stretch).where(*_is_bound(tables.stretch)), list(map(_bound, replaced))
-        )
-    if rows:
-        statement = insert_into(connection.dialect.name, tables.stretch).on_conflict_do_nothing()
-        await connection.execute(statement, rows)
-    await _add_to_use(connection, found)
-    await _add_to_sessions(connection, found)
-
-
-async def _add_to_use(
-    connection: AsyncConnection, found: list[tuple[_Bucket, use.Who, use.Totals]]
-) -> None:
-    for tier, table in _USE:
-        sums: dict[tuple[_Bucket, use.Who], use.Totals] = {}
-        for (node, gpu, at), who, new in found:
-            key = ((node, gpu, rollup.start_of(at, tier.width)), who)
-            sums[key] = use.added(sums[key], new) if key in sums else new
-        values = [
-            _key(bucket) | who._asdict() | {name: one[name] for name in (*use.SUMS, *use.LIMITS)}
-            for (bucket, who), one in sums.items()
+async def _add_totals(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
+    for tier, table in _TABLES.items():
+        parts: dict[_Key, list[_Values]] = {}
+        for (device, slot), new in found.totals.items():
+            start = rollup.start_in(tier, slot, local)
+            parts.setdefault((device, start), []).append(new)
+            parts.setdefault((tables.EVERY, start), []).append(new)
+        rows = [
+            {"device": device, "start": start} | _stored(rollup.of_totals(mine))
+            for (device, start), mine in sorted(parts.items())
         ]
-        if not values:
-            continue
-        statement = insert_into(connection.dialect.name, table)
-        old, new_ = table.c, statement.excluded
-        changed: dict[str, Any] = {name: old[name] + new_[name] for name in use.SUMS}
-        for name in use.LIMITS:
-            larger = or_(old[name].is_(None), new_[name] > old[name])
-            changed[name] = case((larger, new_[name]), else_=old[name])
-        key_columns = ("node", "gpu", "start", *use.Who._fields)
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=key_columns, set_=changed), values
-        )
+        await add(connection, table, rows)
 
 
-async def _add_to_sessions(
-    connection: AsyncConnection, found: list[tuple[_Bucket, use.Who, use.Totals]]
-) -> None:
-    """Lengthen the sessions that new use touches, join those it connects, begin the others."""
-    session = tables.session
-    joint: dict[tuple[str, str, use.Who], list[use.Totals]] = {}
-    for (node, gpu, _), who, new in sorted(found, key=lambda one: one[2]["begin"]):
-        mine = joint.setdefault((node, gpu, who), [])
-        if mine and not use.is_gap(mine[-1], new):
-            mine[-1] = use.together(mine[-1], new)
-        else:
-            mine.append(new)
-    for node, gpu, who, new in ((*key, one) for key, mine in joint.items() for one in mine):
-        slack = timedelta(seconds=use.GAP_INTERVALS * new["interval"])
-        near = await connection.execute(
-            select(session)
-            .where(
-                session.c.node == node,
-                session.c.gpu == gpu,
-                session.c.end >= new["begin"] - slack,
-                session.c.begin <= new["end"] + slack,
-                *(session.c[name] == value for name, value in who._asdict().items()),
-            )
-            .order_by(session.c.id)
-        )
-        touched = [one for one in near if not use.is_gap(one._asdict(), new)]
-        total = new
-        for one in touched:
-            total = use.together(total, one._asdict())
-        values = {name: total[name] for name in ("begin", "end", "interval")} | {
-            name: total[name] for name in (*use.SUMS, *use.LIMITS)
-        }
-        if not touched:
-            where = {"node": node, "gpu": gpu} | who._asdict()
-            await connection.execute(session.insert().values(where | values))
-            continue
-        kept, *joined = (one.id for one in touched)
-        await connection.execute(update(session).where(session.c.id == kept).values(values))
-        if joined:
-            await connection.execute(delete(session).where(session.c.id.in_(joined)))
+def _stored(totals: _Values) -> _Values:
+    """Return totals without what is the same as all seconds."""
+    seconds = totals.pop("seconds")
+    return totals | {name: None for name in KNOWN if totals[name] == seconds}
 
 
-def _bucket(row: Any) -> _Bucket:
-    return row.node, row.gpu, row.start
+async def _add_use(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
+    hours: dict[tuple[Any, ...], use.Totals] = {}
+    days: dict[tuple[Any, ...], use.Totals] = {}
+    for (device, slot), who, new in found.used:
+        day = rollup.start_in(DAY, slot, local)
+        for sums, key in (
+            (hours, (rollup.start_in(HOUR, slot, local), who.user, who.entry)),
+            (days, (device, day, who.user, who.entry)),
+            (days, (tables.EVERY, day, who.user, who.entry)),
+        ):
+            sums[key] = use.added(sums[key], new) if key in sums else new
+    for table, sums in ((tables.use_1h, hours), (tables.use_1d, days)):
+        key_names = [column.name for column in table.primary_key]
+        rows = [
+            dict(zip(key_names, key, strict=True))
+            | {name: one[name] for name in (*use.SUMS, *use.LIMITS)}
+            for key, one in sorted(sums.items())
+        ]
+        await add(connection, table, rows)
+    if found.stretches:
+        insert = insert_into(connection.dialect.name, tables.stretch).on_conflict_do_nothing()
+        await connection.execute(insert, found.stretches)
 
 
-def _key(bucket: _Bucket) -> _Values:
-    return dict(zip(("node", "gpu", "start"), bucket, strict=True))
+async def _see(connection: AsyncConnection, found: _Found) -> None:
+    """Remember which GPUs were seen last when, and where they are in their node."""
+    last = {device: max(mine.values(), key=_at) for (device, _), mine in found.samples.items()}
+    own = tables.device
+    await connection.execute(
+        update(own)
+        .where(own.c.id == bindparam("of_id"), own.c.last_at < bindparam("at"))
+        .values(last_at=bindparam("at"), index=bindparam("place")),
+        [
+            {"of_id": device, "at": one["at"], "place": one["index"]}
+            for device, one in sorted(last.items())
+        ],
+    )
 
 
-def _bound(bucket: _Bucket) -> _Values:
-    return dict(zip(("of_node", "of_gpu", "of_start"), bucket, strict=True))
-
-
-def _is_bound(table: Table) -> tuple[ColumnElement[bool], ...]:
-    return tuple(table.c[name] == bindparam(f"of_{name}") for name in ("node", "gpu", "start"))
-
-
-def _who(row: Row[Any]) -> use.Who:
-    return use.Who(row.user, row.entry, row.container)
-
-
-def _is_sealed(row: Row[Any] | None) -> bool:
-    return row is not None and bool(row.is_sealed)
-
-
-def _number(column: Any) -> Any:
-    return type_coerce(column, BigInteger)
-
-
-def _microseconds(tier: Tier) -> int:
-    return tier.width // timedelta(microseconds=1)
+def _at(sample: samples.Row) -> datetime:
+    at: datetime = sample["at"]
+    return at

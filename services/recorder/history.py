@@ -9,32 +9,27 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Column, Row, Select, Table, literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, literal, tuple_
 
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
-from gleaner.bus.messages import EventKind, HistoryAnswer, HistoryQuery
-from services.recorder.tables import (
-    event,
-    from_microseconds,
-    gpu_sample,
-    run,
-    session,
-    to_microseconds,
-)
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RunState
+from services.recorder.names import Names
+from services.recorder.tables import event, from_microseconds, named, run, session, to_microseconds
 
 LIMIT = 1000
 ANSWER_BYTES = MAX_PAYLOAD_BYTES * 3 // 4
 """A page ends before it is too large for the bus; the cursor goes on from there."""
 
-
-_NO_CURSOR = "the cursor is not one of this recorder's"
+NOTHING = -1
+"""The number of no name."""
+NO_CURSOR = "the cursor is not one of this recorder's"
 
 
 class BadQuestion(ValueError):
@@ -54,42 +49,61 @@ class _Subject:
 _SUBJECTS = {
     "events": _Subject(table=event, at=event.c.at, order=(event.c.at, event.c.id)),
     "runs": _Subject(table=run, at=run.c.first_at, order=(run.c.first_at, run.c.node, run.c.run)),
-    "samples": _Subject(
-        table=gpu_sample,
-        at=gpu_sample.c.at,
-        order=(gpu_sample.c.at, gpu_sample.c.node, gpu_sample.c.gpu),
-    ),
     "sessions": _Subject(table=session, at=session.c.begin, order=(session.c.begin, session.c.id)),
 }
 
 
-def statement_of(query: HistoryQuery) -> Select[Any]:
-    """Return the SELECT that answers a query, one row more than its page; or raise BadQuestion."""
+def check(query: HistoryQuery) -> None:
+    """Raise BadQuestion where a query for rows cannot be answered, however much is recorded."""
     if not 1 <= query.limit <= LIMIT:
         raise BadQuestion(f"limit is {query.limit}; a page has 1 to {LIMIT} rows")
-    if query.kind is not None and query.what != "events":
-        raise BadQuestion(f"kind goes with events, not with {query.what}")
+    if query.kind is not None and query.what not in ("events", "runs"):
+        raise BadQuestion(f"kind goes with events and runs, not with {query.what}")
+    if query.user is not None and query.what not in ("sessions", "runs"):
+        raise BadQuestion(f"user goes with sessions, runs and usage, not with {query.what}")
+    if query.by is not None or query.points is not None:
+        raise BadQuestion(f"by goes with usage and points with series, not with {query.what}")
+    if query.since is not None and query.until is not None and query.since >= query.until:
+        raise BadQuestion("since is not before until")
+    if query.kind is not None and query.what == "runs" and query.kind not in list(RunState):
+        states = ", ".join(RunState)
+        raise BadQuestion(f"no run is {query.kind!r}; kind is one of {states}")
+
+
+def statement_of(
+    query: HistoryQuery, names: Names, aliases: Mapping[str, str] | None = None
+) -> Select[Any]:
+    """Return the SELECT that answers a query, one row more than its page; or raise BadQuestion."""
+    check(query)
     subject = _SUBJECTS[query.what]
-    statement = select(subject.table)
+    table = subject.table
+    order = [column.label(f"order_{n}") for n, column in enumerate(subject.order)]
+    statement = named(table).add_columns(*order)
     if query.node is not None:
-        statement = statement.where(subject.table.c.node == query.node)
+        statement = statement.where(_is_of(table, query.node, names))
     if query.since is not None:
         statement = statement.where(subject.at >= query.since)
     if query.until is not None:
         statement = statement.where(subject.at < query.until)
-    if query.what == "events":
-        # Samples have a question of their own; here they would bury everything else.
-        wanted = event.c.kind == query.kind if query.kind else event.c.kind != EventKind.SAMPLES
-        statement = statement.where(wanted)
+    if query.kind is not None:
+        column = event.c.kind if query.what == "events" else run.c.state
+        statement = statement.where(column == query.kind)
     if query.user is not None:
-        if query.what != "sessions":
-            raise BadQuestion(f"user goes with sessions and usage, not with {query.what}")
-        statement = statement.where(session.c.user == query.user)
+        who = people(query.user, aliases or {})
+        numbers = [names.number[one] for one in who if one in names.number]
+        is_theirs = run.c.user.in_(who) if query.what == "runs" else session.c.user.in_(numbers)
+        statement = statement.where(is_theirs)
     if query.gpu is not None:
-        statement = statement.where(_is_about(query.gpu, query.what))
+        statement = statement.where(_is_about(query.gpu, query.what, names))
     if query.cursor is not None:
         statement = statement.where(_beyond(subject, query.cursor))
     return statement.order_by(*(column.desc() for column in subject.order)).limit(query.limit + 1)
+
+
+def people(user: str, aliases: Mapping[str, str]) -> list[str]:
+    """Return all the names of somebody who is known under one of them."""
+    shown = aliases.get(user, user)
+    return sorted({shown, *(name for name, alias in aliases.items() if alias == shown)})
 
 
 def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
@@ -97,8 +111,10 @@ def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
     subject = _SUBJECTS[query.what]
     page: list[dict[str, JsonValue]] = []
     size = 0
+    # The names of columns are no plain texts, which costs more than all the rest.
+    names = [str(name) for name in found[0]._fields] if found else []
     for row in found[: query.limit]:
-        shown = _shown(row)
+        shown = _shown(dict(zip(names, row, strict=True)))
         size += len(json.dumps(shown))
         if page and size > ANSWER_BYTES:
             break
@@ -114,28 +130,38 @@ def refusal_of(query: HistoryQuery, why: str) -> HistoryAnswer:
     return HistoryAnswer(client=query.client, id=query.id, error=why)
 
 
-def _is_about(gpu: str, what: str) -> Any:
+def _is_of(table: Table, node: str, names: Names) -> ColumnElement[bool]:
+    if "node" in table.c:
+        column: ColumnElement[bool] = table.c.node == names.number.get(node, NOTHING)
+        return column
+    return table.c.device.in_(names.devices_of(node, None))
+
+
+def _is_about(gpu: str, what: str, names: Names) -> ColumnElement[bool]:
     if what == "runs":
         return run.c.gpus.contains(json.dumps(gpu), autoescape=True)
-    return _SUBJECTS[what].table.c.gpu == gpu
+    table, devices = _SUBJECTS[what].table, names.devices_of(None, gpu)
+    is_of: ColumnElement[bool] = table.c.device.in_(devices)
+    if "node" in table.c:
+        # Its node has an index.
+        is_of &= table.c.node.in_({names.number[names.device[one].node] for one in devices})
+    return is_of
 
 
-def _shown(row: Row[Any]) -> dict[str, JsonValue]:
-    shown: dict[str, JsonValue] = to_jsonable_python(row._asdict())
-    shown.pop("id", None)
-    if "data" in shown:
-        shown["data"] = json.loads(row.data)
-    if isinstance(shown.get("users"), str):
-        shown["users"] = json.loads(row.users)
+def _shown(row: dict[str, Any]) -> dict[str, JsonValue]:
+    shown: dict[str, JsonValue] = to_jsonable_python(
+        {name: value for name, value in row.items() if name != "id" and name[:6] != "order_"}
+    )
+    for name in ("data", "gpus"):
+        if name in shown:
+            shown[name] = json.loads(row[name])
     if "begin" in shown:
         shown |= {name: shown[name] or None for name in ("user", "entry", "container")}
-    if "gpus" in shown:
-        shown["gpus"] = json.loads(row.gpus)
     return shown
 
 
 def _cursor(subject: _Subject, row: Row[Any]) -> str:
-    first, *rest = (getattr(row, column.name) for column in subject.order)
+    first, *rest = (getattr(row, f"order_{place}") for place in range(len(subject.order)))
     text = json.dumps([to_microseconds(first), *rest], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode()
 
@@ -146,11 +172,11 @@ def _beyond(subject: _Subject, cursor: str) -> Any:
         number, *rest = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         at = from_microseconds(number)
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
-        raise BadQuestion(_NO_CURSOR) from error
+        raise BadQuestion(NO_CURSOR) from error
     expected = [column.type.python_type for column in subject.order[1:]]
     is_too_large = any(isinstance(value, int) and abs(value) >= 2**63 for value in rest)
     if [type(value) for value in rest] != expected or is_too_large:
-        raise BadQuestion(_NO_CURSOR)
+        raise BadQuestion(NO_CURSOR)
     key = (at, *rest)
     values = (literal(value, column.type) for value, column in zip(key, subject.order, strict=True))
     return tuple_(*subject.order) < tuple_(*values)

@@ -11,6 +11,8 @@ from gleaner.bus.messages import Event
 from services.recorder.store import DeadLetter
 
 BATCH = 500
+SAMPLES = 2000
+"""In one batch: as rows on their way to the database they take a hundred times the space."""
 LINGER_SECONDS = 0.1
 """At most this long a batch waits for more."""
 PAUSE_SECONDS = 0.01
@@ -65,7 +67,11 @@ class Inbox:
             await asyncio.sleep(PAUSE_SECONDS)
             if len(self._arrivals) == before:
                 break
-        arrivals = [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
+        arrivals, samples = list[Arrival](), 0
+        while self._arrivals and len(arrivals) < BATCH and samples < SAMPLES:
+            arrivals.append(self._arrivals.popleft())
+            found = arrivals[-1].event.data.get("samples")
+            samples += len(found) if isinstance(found, list) else 0
         letters = list(self._letters)
         self._letters.clear()
         if not self._arrivals:

@@ -1,41 +1,84 @@
-"""Bring a database up to our version; refuse one that is newer than we are."""
+"""Bring a database up to our version; refuse one that is newer than we are, or not ours."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from gleaner.runtime import Fatal
 
 logger = logging.getLogger(__name__)
 
 
-def migrate(connection: Connection, name: str) -> None:
-    """Run the migrations that are missing, within the transaction of the connection."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which version of the tables a database has."""
+
+    current: str | None
+    newest: str
+    known: frozenset[str]
+    tables: frozenset[str]
+    """Everything that is in it, ours or not."""
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether it is what this version of Gleaner reads and writes."""
+        return self.current == self.newest
+
+    @property
+    def problem(self) -> str | None:
+        """Why this version of Gleaner must leave it alone, or None."""
+        if self.current is None or self.current in self.known:
+            return None
+        if self.current.isdigit():
+            return (
+                f"was written by a newer version of Gleaner (layout {self.current}, this one "
+                f"knows {self.newest}): update Gleaner, or configure another database.url"
+            )
+        return (
+            f"belongs to another program (layout {self.current!r}): configure another database.url"
+        )
+
+
+def layout_of(connection: Connection) -> Layout:
+    """Return which tables a database has."""
+    scripts = ScriptDirectory.from_config(_config(connection))
+    newest = scripts.get_current_head()
+    assert newest is not None
+    return Layout(
+        current=MigrationContext.configure(connection).get_current_revision(),
+        newest=newest,
+        known=frozenset(script.revision for script in scripts.walk_revisions()),
+        tables=frozenset(inspect(connection).get_table_names()),
+    )
+
+
+def migrate(connection: Connection, name: str) -> Layout:
+    """Run the migrations that are missing, within the transaction; return what was before."""
     # It tells more of itself than of what it does.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    layout = layout_of(connection)
+    if layout.problem is not None:
+        raise Fatal(f"{name} {layout.problem}")
+    if not layout.is_newest:
+        if layout.current is None:
+            logger.info("%s: a new database, layout %s", name, layout.newest)
+        else:
+            logger.info("%s: brought from layout %s to %s", name, layout.current, layout.newest)
+        command.upgrade(_config(connection), "head")
+    return layout
+
+
+def _config(connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", str(Path(__file__).parent / "migrations/versions"))
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    current = MigrationContext.configure(connection).get_current_revision()
-    newest = scripts.get_current_head()
-    if current is not None and current not in known:
-        raise Fatal(
-            f"{name} was written by a newer version of Gleaner (layout {current}, this one knows "
-            f"{newest}): update Gleaner, or configure another database.url"
-        )
-    if current != newest:
-        if current is None:
-            logger.info("%s: a new database, layout %s", name, newest)
-        else:
-            logger.info("%s: brought from layout %s to %s", name, current, newest)
-        command.upgrade(config, "head")
+    return config

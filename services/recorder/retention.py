@@ -6,11 +6,33 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Delete, Table, and_, delete, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Delete,
+    Table,
+    and_,
+    delete,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
 
 from gleaner.bus.messages import EventKind
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, Tier
-from services.recorder.tables import dead_letter, event, gap, run, stream, use_1h
+from services.recorder.tables import (
+    EVERY,
+    dead_letter,
+    device,
+    event,
+    gap,
+    run,
+    sample_1h,
+    sample_5m,
+    sealed,
+    stream,
+    use_1h,
+)
 
 BATCH = 1000
 
@@ -31,32 +53,41 @@ class Retention:
     def deletions(self, now: datetime) -> tuple[Delete, ...]:
         """Return one statement per table; each is repeated until it finds nothing.
 
-        Samples and roll-ups go by `seals`.
+        Samples go by `sealed`.
         """
-        samples, events, hours = now - self.samples, now - self.events, now - self.hours
+        events, hours = now - self.events, now - self.hours
+        five_minutes = now - self.five_minutes
         return (
-            _delete(event, and_(event.c.kind == EventKind.SAMPLES.value, event.c.at < samples)),
-            _delete(event, event.c.at < events),
-            _delete(run, and_(run.c.is_final, run.c.at < events)),
-            _delete(gap, gap.c.noticed_at < events),
-            _delete(dead_letter, dead_letter.c.received_at < events),
-            _delete(stream, stream.c.updated_at < events),
-            _delete(use_1h, use_1h.c.start < hours),
+            deletion(event, event.c.at < events),
+            deletion(run, and_(run.c.is_final, run.c.at < events)),
+            deletion(gap, gap.c.noticed_at < events),
+            deletion(dead_letter, dead_letter.c.received_at < events),
+            deletion(stream, stream.c.updated_at < events),
+            deletion_of_rolled(sample_5m, five_minutes),
+            deletion_of_rolled(sample_1h, hours),
+            deletion(use_1h, use_1h.c.start < hours),
         )
 
-    def seals(self, now: datetime) -> tuple[tuple[Tier, datetime], ...]:
-        """Return up to when each tier is sealed: what it was made of is deleted with that.
-
-        From the finest: only buckets that are sealed themselves are deleted from above.
-        """
-        return (
-            (FIVE_MINUTES, now - self.samples),
-            (HOUR, now - self.five_minutes),
-            (DAY, now - self.hours),
-        )
+    def sealed(self, now: datetime) -> datetime:
+        """Return up to when samples go, and with that their five minutes are sealed."""
+        return now - self.samples
 
 
-def _delete(table: Table, where: ColumnElement[bool]) -> Delete:
+def deletion_of_rolled(table: Table, before: datetime) -> Delete:
+    """Return the statement that deletes some of the sums before an instant; it is repeated too."""
+    # By device, as the rows lie: nothing else knows where the old ones are.
+    devices = union_all(select(device.c.id), select(literal(EVERY))).subquery()
+    of_device = and_(table.c.device == devices.c.id, table.c.start < before)
+    if table is sample_5m:
+        # Not while samples are there from which they would be made again.
+        of_device = and_(of_device, table.c.start < select(sealed.c.until).scalar_subquery())
+    old = select(table.c.device, table.c.start).select_from(devices.join(table, of_device))
+    key = tuple_(table.c.device, table.c.start)
+    return delete(table).where(key.in_(old.limit(BATCH)))
+
+
+def deletion(table: Table, where: ColumnElement[bool]) -> Delete:
+    """Return the statement that deletes some of the rows; it is repeated until it finds none."""
     # Neither SQLite as it is usually built nor PostgreSQL knows DELETE … LIMIT.
     key: tuple[Column[Any], ...] = tuple(table.primary_key)
     return delete(table).where(tuple_(*key).in_(select(*key).where(where).limit(BATCH)))

@@ -1,9 +1,9 @@
-"""Roll-ups: what many samples of a GPU come to, in buckets of UTC; pure.
+"""Roll-ups: what many samples of a GPU come to; pure.
 
-Everything is a sum, a count of seconds, a minimum or a maximum, so that buckets add up to larger
-ones exactly and a bucket can be made again from what is below it. Gauges are weighted by the
-seconds a sample stands for: a mean is `NAME_sum / NAME_seconds`, right also where the interval of
-samples changed, and nothing at all where nobody knew.
+Everything is a sum, a count of seconds, a minimum or a maximum, so that five minutes add up to
+hours, days and months exactly. Gauges are weighted by the seconds a sample stands for: a mean is
+`NAME_sum / NAME_seconds`, right also where the interval of samples changed, and nothing at all
+where nobody knew.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gleaner.bus.messages import GpuCondition
+from services.recorder.local_time import LocalTime
+from services.recorder.units import whole
 
 Row = Mapping[str, Any]
 Totals = dict[str, Any]
@@ -47,26 +49,41 @@ class Tier:
 
     name: str
     width: timedelta
+    """About: days and months of the time zone have different lengths."""
 
 
 FIVE_MINUTES = Tier(name="5m", width=timedelta(minutes=5))
 HOUR = Tier(name="1h", width=timedelta(hours=1))
 DAY = Tier(name="1d", width=timedelta(days=1))
-TIERS = (FIVE_MINUTES, HOUR, DAY)
-"""From the finest; each is made of the one before, the first of samples."""
+MONTH = Tier(name="1mo", width=timedelta(days=30))
+TIERS = (FIVE_MINUTES, HOUR, DAY, MONTH)
+"""From the finest; five minutes are of UTC, the others of the time zone."""
 
 
-def bucket_of(at: datetime, width: timedelta) -> datetime:
-    """Return the beginning of the bucket a sample belongs to.
+def slot_of(at: datetime) -> datetime:
+    """Return the beginning of the five minutes a sample belongs to.
 
     A sample stands for the time that ends at it, so one on the boundary belongs before it.
     """
-    return start_of(at - _MICROSECOND, width)
+    return start_of(at - _MICROSECOND, FIVE_MINUTES.width)
 
 
 def start_of(at: datetime, width: timedelta) -> datetime:
-    """Return the last boundary that is not after an instant."""
+    """Return the last boundary of UTC that is not after an instant."""
     return _EPOCH + (at - _EPOCH) // width * width
+
+
+def start_in(tier: Tier, slot: datetime, local: LocalTime) -> datetime:
+    """Return when the bucket of a tier began that five minutes belong to."""
+    match tier.name:
+        case "1h":
+            return local.hour_of(slot)
+        case "1d":
+            return local.day_of(slot)
+        case "1mo":
+            return local.month_of(slot)
+        case _:
+            return slot
 
 
 def of_samples(samples: Iterable[Row]) -> Totals:
@@ -88,7 +105,7 @@ def of_samples(samples: Iterable[Row]) -> Totals:
                 totals[f"{gauge}_sum"] += value * seconds
                 totals[f"{gauge}_seconds"] += seconds
                 _widen(totals, gauge, value, value)
-    return totals
+    return whole(totals)
 
 
 def of_totals(parts: Iterable[Row]) -> Totals:
@@ -101,6 +118,11 @@ def of_totals(parts: Iterable[Row]) -> Totals:
             if part[f"{gauge}_min"] is not None:
                 _widen(totals, gauge, part[f"{gauge}_min"], part[f"{gauge}_max"])
     return totals
+
+
+def less(now: Row, before: Row) -> Totals:
+    """Return what is new in totals of samples that only ever come in addition."""
+    return {name: value - before[name] if name in _SUMS else value for name, value in now.items()}
 
 
 def energy_of(sample: Row) -> float | None:

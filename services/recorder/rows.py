@@ -32,7 +32,7 @@ class Unfit(ValueError):
 class Rows:
     """What one event becomes."""
 
-    event: Row
+    event: Row | None
     run: Row | None = None
     samples: tuple[Row, ...] = ()
 
@@ -60,9 +60,10 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         "boot_id": event.boot_id,
         "received_at": received_at,
         # The samples themselves have rows of their own.
-        "data": "{}" if samples else json.dumps(event.data, separators=(",", ":")),
+        "data": json.dumps(event.data, separators=(",", ":")),
     }
-    return Rows(event=row, run=run, samples=samples)
+    # The samples have rows of their own.
+    return Rows(event=None if samples else row, run=run, samples=samples)
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
@@ -130,7 +131,7 @@ def _samples(event: Event) -> tuple[Row, ...]:
     rows = tuple(
         {
             "node": event.node,
-            **sample.model_dump(exclude={"index", "users"}),
+            **sample.model_dump(exclude={"users"}),
             "users": _users(sample),
         }
         for sample in samples
@@ -150,7 +151,7 @@ def _counts(row: Row) -> bool:
     )
 
 
-def _users(sample: Sample) -> str | None:
+def _users(sample: Sample) -> list[Row] | None:
     if sample.users is None:
         return None
     # The same name in different rows has to be the same; how many there are is a node's choice.
@@ -160,7 +161,7 @@ def _users(sample: Sample) -> str | None:
             user[name] = user[name] and _clean(user[name])[:NAME_CHARACTERS]
         if (user["memory_used_bytes"] or 0) > LARGEST:
             user["memory_used_bytes"] = None
-    return json.dumps(users, separators=(",", ":"))
+    return users
 
 
 def _is_fit(name: str) -> bool:

@@ -11,16 +11,30 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import (
+    Event,
+    HistoryAnswer,
+    HistoryQuery,
+    Inventory,
+    Recorded,
+    RecorderState,
+)
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
-from services.recorder import figures
-from services.recorder.history import BadQuestion, answer_of, refusal_of, statement_of
+from gleaner.settings import AccountingSettings
+from services.recorder.answers import answer
+from services.recorder.daily_file import daily_files
+from services.recorder.groups import Groups
+from services.recorder.history import BadQuestion, refusal_of
 from services.recorder.inbox import Arrival, Inbox
+from services.recorder.limit import Limit
+from services.recorder.local_time import machine_zone
+from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.rows import Unfit, number_of, rows_of
 from services.recorder.settings import RecorderSettings
 from services.recorder.store import DeadLetter, Number, Store
+from services.recorder.tidy import Tidying
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +49,8 @@ QUESTIONS = 100
 
 _UNREACHABLE = (OperationalError, InterfaceError, NoConnection, OSError)
 """The disk is full, the file locked, the server away: worth another try."""
+_AWAY = ("08", "28", "3D", "53", "57")
+"""PostgreSQL's classes of errors: no connection, not let in, no room, starting up or ending."""
 _UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
 """Something in the batch itself."""
 
@@ -48,13 +64,19 @@ async def serve(settings: RecorderSettings) -> None:
         five_minutes=timedelta(days=settings.database.five_minute_days),
         hours=timedelta(days=settings.database.hour_days),
     )
-    store = Store(settings.database_url)
+    limit = settings.database.max_bytes
+    store = Store(settings.database_url, settings.accounting.time_zone or machine_zone())
     try:
-        await store.open_or_begin_anew()
-        recorder = Recorder(bus, store, retention)
+        if store.is_file:
+            await store.open_or_begin_anew()
+        tidying = Tidying(store, retention, Limit(max_bytes=limit) if limit else None)
+        recorder = Recorder(bus, store, tidying, settings.accounting)
+        daily = daily_files(bus, settings.accounting)
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run(), name="bus")
             group.create_task(recorder.run(), name="recorder")
+            if daily is not None:
+                group.create_task(daily.run(), name="daily files")
             group.create_task(
                 keep_healthy(settings.node.data_directory, "recorder", bus), name="health"
             )
@@ -67,10 +89,20 @@ async def serve(settings: RecorderSettings) -> None:
 class Recorder:
     """One database behind one bus."""
 
-    def __init__(self, bus: Bus, store: Store, retention: Retention) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        tidying: Tidying,
+        accounting: AccountingSettings | None = None,
+    ) -> None:
         self._bus = bus
+        self._accounting = accounting or AccountingSettings()
+        self._groups = Groups(self._accounting.groups_file)
+        self._inventories: dict[str, Inventory] = {}
+        """What is not in the database yet."""
         self._store = store
-        self._retention = retention
+        self._tidying = tidying
         self._inbox = Inbox()
         self._questions: asyncio.Queue[HistoryQuery] = asyncio.Queue(QUESTIONS)
         self._touched: set[str] = set()
@@ -78,25 +110,52 @@ class Recorder:
         self._trouble = ""
         bus.subscribe(Event, self._on_event)
         bus.subscribe(HistoryQuery, self._on_query)
+        bus.subscribe(Inventory, self._on_inventory)
         bus.on_malformed(self._on_malformed)
 
     async def run(self) -> None:
         """Record, say so, answer and tidy up until cancelled."""
-        # A broker that forgot its retained facts gets the watermarks again.
-        self._say_recorded(self._store.nodes())
         async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(self._answer(), name="history")
+            await self._wait_for_database()
+            # A broker that forgot its retained facts gets the watermarks again.
+            self._say_recorded(self._store.nodes())
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
             group.create_task(self._roll_up(), name="roll-ups")
             group.create_task(self._tidy_up(), name="retention")
-            for _ in range(2):
-                group.create_task(self._answer(), name="history")
+
+    async def _wait_for_database(self) -> None:
+        """A server may come later than we do; meanwhile events wait at the nodes."""
+        wait, longest = RETRY_SECONDS
+        while True:
+            try:
+                await self._store.open_if_closed()
+                await self._tidying.recall()
+            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+                if self._store.is_damaged(error):
+                    await self._begin_anew(error)
+                    continue
+                if not _may_pass(error):
+                    raise Fatal(f"{self._store.name}: {_words(error)}") from error
+                self._complain(error)
+                await asyncio.sleep(wait)
+                wait = min(longest, wait * 2)
+            else:
+                self._go_on()
+                return
 
     def _on_event(self, delivery: Delivery) -> None:
         if isinstance(delivery.message, Event):
             self._inbox.add(Arrival(event=delivery.message, acknowledge=delivery.acknowledge))
         else:
             delivery.acknowledge()
+
+    def _on_inventory(self, delivery: Delivery) -> None:
+        delivery.acknowledge()
+        if isinstance(delivery.message, Inventory):
+            self._inventories[delivery.message.node] = delivery.message
 
     def _on_malformed(self, topic: str, payload: bytes, why: str) -> None:
         self._inbox.add_letter(
@@ -163,7 +222,8 @@ class Recorder:
     def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
         """The row that would tell a repeat may be gone by its age; then the watermark tells."""
         # Its samples are older than itself, and would be added to what was made of them.
-        is_old = event.at < self._retention.horizon(event.kind, now) + LONGEST_EVENT
+        kept = self._tidying.retention(now)
+        is_old = event.at < kept.horizon(event.kind, now) + LONGEST_EVENT
         return is_old and self._store.has(event.node, event.stream, event.sequence)
 
     async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
@@ -190,8 +250,7 @@ class Recorder:
                     raise
             else:
                 if self._trouble:
-                    logger.warning("%s: can be written again; nothing was lost", self._store.name)
-                    self._trouble = ""
+                    self._go_on()
                 return
 
     async def _begin_anew(self, error: Exception) -> None:
@@ -210,6 +269,25 @@ class Recorder:
                 words,
             )
             self._trouble = words
+            self._say_state()
+
+    def _go_on(self) -> None:
+        if self._trouble:
+            logger.warning("%s: can be written again; nothing was lost", self._store.name)
+        self._trouble = ""
+        self._say_state()
+
+    def _say_state(self) -> None:
+        self._bus.publish(
+            RecorderState(
+                database="sqlite" if self._store.is_file else "postgresql",
+                problem=f"{self._store.name}: {self._trouble}" if self._trouble else None,
+                used_bytes=self._tidying.used_bytes,
+                max_bytes=self._tidying.max_bytes,
+                shortened={kept.value: at for kept, at in self._tidying.shortened.items()},
+                at=_now(),
+            )
+        )
 
     def _say_recorded(self, nodes: set[str]) -> None:
         self._touched |= nodes
@@ -243,26 +321,34 @@ class Recorder:
             if query.expires_at <= _now():
                 continue
             try:
-                answer = await self._answer_to(query)
+                answered = await self._answer_to(query)
             except BadQuestion as error:
                 self._bus.publish(refusal_of(query, str(error)))
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("a question about %s was not answered: %s", query.what, error)
                 self._bus.publish(refusal_of(query, f"history cannot be read: {_words(error)}"))
             else:
-                self._bus.publish(answer)
+                self._bus.publish(answered)
 
     async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
-        if query.what not in ("series", "usage"):
-            return answer_of(query, await self._store.read(statement_of(query)))
-        question = figures.question_of(query, _now())
-        statement = figures.statement_of(question, self._retention, _now())
-        return figures.answer_of(question, await self._store.read(statement))
+        if not self._store.is_open:
+            # Else no name would be known, and the answer be that nothing was recorded.
+            raise OSError("the database is not open just now")
+        known = Known(
+            names=self._store.names,
+            local=self._store.local,
+            retention=self._tidying.retention(_now()),
+            aliases=self._accounting.aliases,
+            groups=self._groups,
+            quotas=self._accounting.quota_gpu_hours,
+        )
+        return await answer(self._store.read, query, known, _now())
 
     async def _roll_up(self) -> None:
         trouble = ""
         while True:
             try:
+                await self._keep_inventories()
                 while await self._store.roll_up(_now()):  # noqa: ASYNC110 - not a poll
                     # Between two small transactions the writer gets its turn.
                     await asyncio.sleep(0.005)
@@ -274,22 +360,21 @@ class Recorder:
                 trouble = words
             await asyncio.sleep(ROLL_UP_SECONDS)
 
+    async def _keep_inventories(self) -> None:
+        while self._inventories:
+            node, inventory = next(iter(self._inventories.items()))
+            await self._store.hear(inventory, _now())
+            if self._inventories[node] is inventory:
+                del self._inventories[node]
+
     async def _tidy_up(self) -> None:
         while True:
             try:
-                await self._delete_old()
+                await self._tidying.tidy(_now())
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
+            self._say_state()
             await asyncio.sleep(RETENTION_SECONDS)
-
-    async def _delete_old(self) -> None:
-        for tier, before in self._retention.seals(_now()):
-            while await self._store.seal(tier, before):  # noqa: ASYNC110 - not a poll
-                await asyncio.sleep(0.05)
-        for statement in self._retention.deletions(_now()):
-            while await self._store.change(statement):  # noqa: ASYNC110 - not a poll
-                # Between two small deletions the writer gets its turn.
-                await asyncio.sleep(0.05)
 
 
 def _set_aside(
@@ -298,7 +383,7 @@ def _set_aside(
     assert number.rows is not None
     letter = DeadLetter(
         topic=f"{number.node}/{number.stream}/{number.sequence}",
-        payload=str(number.rows.event["data"]).encode(),
+        payload=str((number.rows.event or {}).get("data", "samples")).encode(),
         reason=f"the database refused it: {_words(error)}",
         received_at=_now(),
     )
@@ -308,7 +393,8 @@ def _set_aside(
 def _may_pass(error: Exception) -> bool:
     """Whether it lies in the database's whereabouts, and not in what was to be written."""
     was_cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    return was_cut or isinstance(error, _UNREACHABLE)
+    is_away = str(getattr(getattr(error, "orig", None), "sqlstate", None))[:2] in _AWAY
+    return was_cut or is_away or isinstance(error, _UNREACHABLE)
 
 
 def _words(error: Exception) -> str:

@@ -9,49 +9,48 @@ recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
-    Connection,
     CursorResult,
     Executable,
     Insert,
-    NullPool,
     Row,
-    Select,
     Table,
     and_,
     delete,
-    event,
     func,
-    make_url,
     or_,
     select,
 )
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.recorder import accounting, rows, tables
+from gleaner.bus.messages import Inventory
+from services.recorder import accounting, rollup, rows, samples, space, tables
+from services.recorder.connect import is_file, name_of, reading, url_of, writing
+from services.recorder.local_time import EPOCH, LocalTime
+from services.recorder.lock import FileLock
 from services.recorder.migrate import migrate
+from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
-from services.recorder.rollup import TIERS, Tier
+from services.recorder.rollup import FIVE_MINUTES
 from services.recorder.upsert import insert_into
 
 logger = logging.getLogger(__name__)
 
-LOCKED_SECONDS = 2.0
 DEAD_LETTERS = 1000
 """Kept at most; the newest."""
 STREAMS_PER_NODE = 100
 """Named at most in one `Recorded`; each start of a node begins a stream."""
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _Key = tuple[str, str]
 
 
@@ -81,20 +80,34 @@ class Number:
 class Store:
     """An open database; close it, for its threads live as long as its connections."""
 
-    def __init__(self, url: str) -> None:
-        self._url = make_url(url)
-        self._url = self._url.set(drivername=_DRIVERS[self._url.drivername])
-        self._is_file = self._url.drivername.startswith("sqlite")
+    def __init__(self, url: str, zone: str = "UTC") -> None:
+        self._url = url_of(url)
+        self._is_file = is_file(self._url)
+        self._lock = FileLock(Path(str(self._url.database))) if self._is_file else None
         self._one_at_a_time = asyncio.Lock()
         self._writing: AsyncEngine | None = None
         self._reading: AsyncEngine | None = None
+        self._zone = zone
+        self.local = LocalTime()
+        self.names = Names()
+        self._names_are_certain = False
         self._progress: dict[str, dict[str, Progress]] = {}
         """By node and stream, as committed; the stream that was heard last stands last."""
 
     @property
     def name(self) -> str:
         """The file, or the server without its password; for messages."""
-        return str(self._url.database) if self._is_file else self._url.render_as_string()
+        return name_of(self._url)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, and no server that may be away for a while."""
+        return self._is_file
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written and read, as far as we know."""
+        return self._writing is not None
 
     async def open_or_begin_anew(self) -> None:
         """Open; if the file is damaged, keep it aside and begin a new one."""
@@ -104,6 +117,12 @@ class Store:
             if not self.is_damaged(error):
                 raise
             await self.begin_anew(error)
+
+    async def open_if_closed(self) -> None:
+        """Open, unless somebody who wanted to write was faster."""
+        async with self._one_at_a_time:
+            if self._writing is None:
+                await self.open()
 
     async def __aenter__(self) -> Self:
         await self.open_or_begin_anew()
@@ -123,16 +142,16 @@ class Store:
     async def _open(self) -> None:
         if self._is_file and self._url.database:
             _make_private(Path(self._url.database))
-        self._writing = self._engine(pool_size=1, max_overflow=0, pool_pre_ping=not self._is_file)
-        # A connection per question: none is left open, with its thread, when the file is replaced.
-        self._reading = self._engine(poolclass=NullPool)
-        if self._is_file:
-            event.listen(self._writing.sync_engine, "connect", _set_up_writer)
-            event.listen(self._writing.sync_engine, "begin", _begin_immediate)
-            event.listen(self._reading.sync_engine, "connect", _set_up_reader)
+        if self._lock is not None:
+            self._lock.take()
+        self._writing = writing(self._url)
+        self._reading = reading(self._url)
         async with self._writing.begin() as connection:
             await connection.run_sync(migrate, self.name)
-            self._progress = await _read_progress(connection)
+        self._names_are_certain = False
+        async with self._change() as connection:
+            self._progress = await _read_progress(connection, self.names)
+            self.local = await _read_zones(connection, self._zone, self.name)
 
     async def close(self) -> None:
         """Close every connection, and with it its thread."""
@@ -140,6 +159,8 @@ class Store:
             if engine is not None:
                 await engine.dispose()
         self._writing = self._reading = None
+        if self._lock is not None:
+            self._lock.release()
 
     def is_damaged(self, error: Exception) -> bool:
         """Tell a damaged file from one that is locked, full or out of reach."""
@@ -190,33 +211,83 @@ class Store:
         self, numbers: Sequence[Number], letters: Sequence[DeadLetter], now: datetime
     ) -> None:
         progress, gaps = self._advance(numbers, now)
-        made = [one.rows for one in numbers if one.rows is not None]
-        samples = [row for one in made for row in one.samples]
-        async with self._writer().begin() as connection:
-            await _insert(connection, tables.event, [one.event for one in made])
-            await _insert(connection, tables.gpu_sample, samples)
-            await accounting.mark(connection, samples)
-            for one in made:
-                if one.run is not None:
-                    await connection.execute(self._upsert_run(), one.run)
+        made = [(one, one.rows) for one in numbers if one.rows is not None]
+        async with self._change() as connection:
+            await self._know(connection, numbers, progress, now)
+            events = [self._event_row(one, own.event) for one, own in made if own.event]
+            await _insert(connection, tables.event, events)
+            chunks = [row for one, own in made for row in self._chunks(one, own)]
+            await accounting.keep(connection, self.names, chunks, now)
+            for _, own in made:
+                if own.run is not None:
+                    node = self.names.number[own.run["node"]]
+                    await connection.execute(self._upsert_run(), own.run | {"node": node})
             await _insert(connection, tables.gap, gaps)
-            if progress:
-                await connection.execute(self._upsert_stream(), _stream_rows(progress, now))
             await _insert(connection, tables.dead_letter, [_letter_row(one) for one in letters])
             if letters:
                 newest = select(func.max(tables.dead_letter.c.id)).scalar_subquery()
                 old = tables.dead_letter.c.id <= newest - DEAD_LETTERS
                 await connection.execute(delete(tables.dead_letter).where(old))
-        for (node, stream), reached in progress.items():
-            streams = self._progress.setdefault(node, {})
+        for (of_node, stream), reached in progress.items():
+            streams = self._progress.setdefault(of_node, {})
             streams.pop(stream, None)
             streams[stream] = reached
 
-    async def read(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+    async def _know(
+        self,
+        connection: AsyncConnection,
+        numbers: Sequence[Number],
+        progress: dict[_Key, Progress],
+        now: datetime,
+    ) -> None:
+        """Give numbers to all that the rows name, and write how far the streams are."""
+        events = [one.rows.event for one in numbers if one.rows and one.rows.event]
+        texts = {node for node, _ in progress} | {event["boot_id"] for event in events}
+        await self.names.know(connection, texts)
+        gpus = {(event["node"], event["gpu"]) for event in events if event["gpu"]}
+        await self.names.know_devices(connection, gpus, now)
+        if not progress:
+            return
+        await connection.execute(self._upsert_stream(), _stream_rows(self.names, progress, now))
+        if progress.keys() - self.names.streams.keys():
+            await self.names.know_streams(connection)
+
+    def _event_row(self, one: Number, event: rows.Row) -> rows.Row:
+        names, gpu = self.names, event["gpu"]
+        return event | {
+            "node": names.number[event["node"]],
+            "stream": names.streams[one.node, one.stream],
+            "device": names.devices[event["node"], gpu] if gpu else None,
+            "boot": names.number[event["boot_id"]],
+        }
+
+    def _chunks(self, one: Number, own: rows.Rows) -> list[rows.Row]:
+        place = {
+            "node": self.names.number[one.node],
+            "stream": self.names.streams[one.node, one.stream],
+            "sequence": one.sequence,
+        }
+        found = samples.by_slot(own.samples)
+        return [place | {"slot": slot, "samples": mine} for slot, mine in found.items()]
+
+    async def hear(self, inventory: Inventory, now: datetime) -> None:
+        """Remember the models of a node's GPUs."""
+        async with self._one_at_a_time, self._change() as connection:
+            await self.names.hear(connection, inventory, now)
+
+    @contextlib.asynccontextmanager
+    async def _change(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction; the names are what is in the database after it, whatever it was."""
+        async with self._writer().begin() as connection:
+            if not self._names_are_certain:
+                await self.names.load(connection)
+            self._names_are_certain = False
+            yield connection
+        self._names_are_certain = True
+
+    async def read(self, statement: Any) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
-        if self._reading is None:
-            raise OSError("the database is not open just now")
-        async with self._reading.connect() as connection:
+        async with self._reader().connect() as connection:
             result = await connection.execute(statement)
             return list(result)
 
@@ -224,38 +295,59 @@ class Store:
         """Carry out one statement in a transaction of its own; return how many rows it took."""
         async with self._one_at_a_time, self._writer().begin() as connection:
             result = await connection.execute(statement)
+            if getattr(statement, "table", None) is tables.stream:
+                self._names_are_certain = False
             return result.rowcount if isinstance(result, CursorResult) else 0
 
     async def roll_up(self, now: datetime) -> int:
-        """Make some of the buckets anew that something came for; return how many, 0 when done."""
-        for tier in TIERS:
-            async with self._one_at_a_time, self._writer().begin() as connection:
-                made = await accounting.roll_up(connection, tier, now)
-            if made:
-                return made
-        return 0
+        """Count some of the five minutes that something came for; return how many, 0 when done."""
+        async with self._one_at_a_time, self._change() as connection:
+            return await accounting.roll_up(connection, self.names, self.local, now)
 
-    async def seal(self, tier: Tier, before: datetime) -> int:
-        """Delete what some buckets before an instant were made of; return how many, 0 if none."""
+    async def seal(self, before: datetime) -> int:
+        """Delete the samples of five minutes before an instant; return how many, 0 if none."""
+        async with self._one_at_a_time, self._change() as connection:
+            return await accounting.seal(connection, before)
+
+    async def used_bytes(self) -> int:
+        """Return what all rows take, with their indexes."""
+        async with self._reader().connect() as connection:
+            return await space.used_bytes(connection)
+
+    async def give_back_some(self) -> bool:
+        """Give a little of the free room back to the disk; tell whether there may be more."""
+        if not self._is_file:
+            return False
         async with self._one_at_a_time, self._writer().begin() as connection:
-            return await accounting.seal(connection, tier, before)
+            return await space.give_back_some(connection)
+
+    async def count_anew(self, of: Iterable[Table]) -> None:
+        """Have a server find out what is left of some tables; SQLite knows."""
+        await self._maintain("ANALYZE", of)
+
+    async def reuse(self, of: Iterable[Table]) -> None:
+        """Have a server use the room of deleted rows again; SQLite does so by itself."""
+        await self._maintain("VACUUM (ANALYZE)", of)
+
+    async def _maintain(self, what: str, of: Iterable[Table]) -> None:
+        if not self._is_file:
+            async with self._reader().connect() as connection:
+                await space.maintain(connection, what, of)
 
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
         known = self._progress.get(node, {}).get(stream)
         return known is not None and sequence <= known.watermark
 
+    def _reader(self) -> AsyncEngine:
+        if self._reading is None:
+            raise OSError("the database is not open just now")
+        return self._reading
+
     def _writer(self) -> AsyncEngine:
         if self._writing is None:
             raise OSError("the database is not open just now")
         return self._writing
-
-    def _engine(self, **pool: Any) -> AsyncEngine:
-        if not self._is_file:
-            return create_async_engine(self._url, **pool)
-        return create_async_engine(
-            self._url, connect_args={"timeout": LOCKED_SECONDS, "isolation_level": None}, **pool
-        )
 
     def _advance(
         self, numbers: Sequence[Number], now: datetime
@@ -322,34 +414,52 @@ def _make_private(file: Path) -> None:
     file.touch(mode=0o600)
 
 
-async def _read_progress(connection: AsyncConnection) -> dict[str, dict[str, Progress]]:
-    stream, recorded = tables.stream.c, tables.event.c
-    ahead = and_(
-        recorded.node == stream.node,
-        recorded.stream == stream.stream,
-        recorded.sequence > stream.watermark,
-    )
-    beyond: dict[_Key, set[int]] = {}
-    for row in await connection.execute(
-        select(recorded.node, recorded.stream, recorded.sequence).select_from(
-            tables.stream.join(tables.event, ahead)
+async def _read_zones(connection: AsyncConnection, zone: str, name: str) -> LocalTime:
+    """Return which time zones counted since when; from now on it is this one."""
+    own = tables.time_zone
+    found = await connection.execute(select(own).order_by(own.c.since))
+    zones = [(row.since, row.name) for row in found]
+    if not zones or zones[-1][1] != zone:
+        since = rollup.start_of(datetime.now(UTC), FIVE_MINUTES.width) if zones else EPOCH
+        if zones:
+            logger.warning(
+                "%s: hours, days and months are of %s from now on; what was summed before stays "
+                "as it was counted, of %s",
+                name,
+                zone,
+                zones[-1][1],
+            )
+        insert = insert_into(connection.dialect.name, own).values(since=since, name=zone)
+        await connection.execute(
+            insert.on_conflict_do_update(index_elements=["since"], set_={"name": zone})
         )
-    ):
-        beyond.setdefault((row.node, row.stream), set()).add(row.sequence)
+        zones = [*(one for one in zones if one[0] != since), (since, zone)]
+    return LocalTime(zones=tuple(zones))
+
+
+async def _read_progress(
+    connection: AsyncConnection, names: Names
+) -> dict[str, dict[str, Progress]]:
+    stream = tables.stream.c
+    beyond: dict[int, set[int]] = {}
+    for table in (tables.event, tables.sample):
+        ahead = and_(table.c.stream == stream.id, table.c.sequence > stream.watermark)
+        for row in await connection.execute(
+            select(stream.id, table.c.sequence).select_from(tables.stream.join(table, ahead))
+        ):
+            beyond.setdefault(row.id, set()).add(row.sequence)
     progress: dict[str, dict[str, Progress]] = {}
     for row in await connection.execute(select(tables.stream).order_by(stream.updated_at)):
-        progress.setdefault(row.node, {})[row.stream] = Progress(
-            watermark=row.watermark,
-            gaps=row.gaps,
-            beyond=frozenset(beyond.get((row.node, row.stream), ())),
+        progress.setdefault(names.text[row.node], {})[row.stream] = Progress(
+            watermark=row.watermark, gaps=row.gaps, beyond=frozenset(beyond.get(row.id, ()))
         )
     return progress
 
 
-def _stream_rows(progress: dict[_Key, Progress], now: datetime) -> list[rows.Row]:
+def _stream_rows(names: Names, progress: dict[_Key, Progress], now: datetime) -> list[rows.Row]:
     return [
         {
-            "node": node,
+            "node": names.number[node],
             "stream": stream,
             "watermark": one.watermark,
             "gaps": one.gaps,
@@ -378,21 +488,3 @@ def _letter_row(letter: DeadLetter) -> rows.Row:
         "reason": letter.reason,
         "received_at": letter.received_at,
     }
-
-
-def _set_up_writer(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _set_up_reader(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # The driver's own transactions begin late and leave table changes out.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

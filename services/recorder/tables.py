@@ -1,35 +1,49 @@
 """The tables, in SQL that SQLite and PostgreSQL both understand.
 
-Every row has a key that comes from its node, so that a repeated event cannot count twice.
-Instants are whole microseconds since 1970 in UTC: exact, small, and the same in both databases.
-`migrations/` makes them; a test keeps the two alike.
+Every row has a key that comes from its node, so that a repeated event cannot count twice. What
+there are many rows of has numbers where a name would be long: `name` and `device` say whose they
+are, `named` puts the names back. `columns` says how values are stored. `migrations/` makes the
+tables; a test keeps the two alike.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Dialect,
     Double,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Select,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
+    func,
+    select,
+    type_coerce,
 )
 
 from services.recorder import rollup, use
+from services.recorder.columns import (
+    Fixed,
+    Instant,
+    Packed,
+    Slot,
+    from_microseconds,
+    to_microseconds,
+)
+from services.recorder.units import parts_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+__all__ = ["from_microseconds", "named", "seconds_of", "to_microseconds"]
+
+EVERY = 0
+"""The number of no device: rows of it are the sum of all."""
 
 metadata = MetaData(
     naming_convention={
@@ -39,60 +53,59 @@ metadata = MetaData(
     }
 )
 
-
-def to_microseconds(at: datetime) -> int:
-    """Return an instant as it is stored."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def from_microseconds(number: int) -> datetime:
-    """Return a stored instant."""
-    return _EPOCH + number * _MICROSECOND
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware datetime, stored as microseconds."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """To the database."""
-        return None if value is None else to_microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database."""
-        return None if value is None else from_microseconds(value)
-
-
 # SQLite numbers rows by itself only for the type INTEGER, which is 64 bits wide there.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
+
+# Nodes, users, entries, boots, models: whatever has a name and many rows.
+name = Table(
+    "name",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("text"),
+)
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("node", BigInteger, nullable=False),
+    Column("gpu", Text, nullable=False),
+    Column("index", BigInteger),
+    # As the inventory says; NULL until one was heard.
+    Column("model", BigInteger),
+    Column("parent", Text),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    UniqueConstraint("node", "gpu"),
+)
 
 stream = Table(
     "stream",
     metadata,
-    Column("node", Text, nullable=False),
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("node", BigInteger, nullable=False),
     Column("stream", Text, nullable=False),
     Column("watermark", BigInteger, nullable=False),
     Column("gaps", BigInteger, nullable=False),
     Column("updated_at", Instant, nullable=False),
-    PrimaryKeyConstraint("node", "stream"),
+    UniqueConstraint("node", "stream"),
 )
 
 event = Table(
     "event",
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("node", Text, nullable=False),
-    Column("stream", Text, nullable=False),
+    Column("node", BigInteger, nullable=False),
+    Column("stream", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("gpu", Text),
+    Column("device", BigInteger),
     Column("at", Instant, nullable=False),
-    Column("boot_id", Text, nullable=False),
+    Column("boot", BigInteger, nullable=False),
     Column("received_at", Instant, nullable=False),
-    Column("data", Text, nullable=False),
-    UniqueConstraint("node", "stream", "sequence"),
+    Column("data", Packed, nullable=False),
+    UniqueConstraint("stream", "sequence"),
     Index(None, "at", "id"),
     Index(None, "node", "at", "id"),
     Index(None, "kind", "at", "id"),
@@ -101,7 +114,7 @@ event = Table(
 run = Table(
     "run",
     metadata,
-    Column("node", Text, nullable=False),
+    Column("node", BigInteger, nullable=False),
     Column("run", Text, nullable=False),
     Column("first_at", Instant, nullable=False),
     Column("at", Instant, nullable=False),
@@ -125,28 +138,30 @@ run = Table(
     PrimaryKeyConstraint("node", "run"),
     Index(None, "first_at", "node", "run"),
 )
+_is_evicted = run.c.noticed_to_term_seconds.is_not(None)
+# All that is asked of evictions: their runs need not be looked at.
+Index(
+    "ix_run_evicted",
+    run.c.ended_at,
+    run.c.node,
+    run.c.noticed_to_term_seconds,
+    run.c.term_to_exit_seconds,
+    run.c.exit_to_clear_seconds,
+    sqlite_where=_is_evicted,
+    postgresql_where=_is_evicted,
+)
 
-gpu_sample = Table(
-    "gpu_sample",
+# What one event says of one node's GPUs in one five minutes; see `samples`.
+sample = Table(
+    "sample",
     metadata,
-    Column("node", Text, nullable=False),
-    Column("gpu", Text, nullable=False),
-    Column("at", Instant, nullable=False),
-    Column("seconds", Double, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("utilization_percent", Double),
-    Column("memory_utilization_percent", Double),
-    Column("memory_used_bytes", BigInteger),
-    Column("temperature_celsius", Double),
-    Column("power_watts", Double),
-    Column("energy_joules", Double),
-    Column("sm_clock_mhz", Double),
-    Column("fan_percent", Double),
-    Column("energy_used_joules", Double),
-    Column("users", Text),
-    PrimaryKeyConstraint("node", "gpu", "at"),
-    Index(None, "at", "node", "gpu"),
-    sqlite_with_rowid=False,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("slot", Slot, nullable=False),
+    Column("node", BigInteger, nullable=False),
+    Column("stream", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("data", Packed, nullable=False),
+    UniqueConstraint("slot", "node", "stream", "sequence"),
 )
 
 gap = Table(
@@ -172,71 +187,98 @@ dead_letter = Table(
     Column("received_at", Instant, nullable=False),
 )
 
+# Since when which time zone counts.
+time_zone = Table(
+    "time_zone",
+    metadata,
+    Column("since", Instant, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+)
 
-def _rolled(tier: rollup.Tier) -> Table:
+# Up to when samples were deleted by their age: what comes now for that time is added.
+sealed = Table(
+    "sealed",
+    metadata,
+    Column("until", Slot, primary_key=True, autoincrement=False),
+)
+
+# The five minutes of a node that something came for.
+dirty = Table(
+    "dirty",
+    metadata,
+    Column("slot", Slot, nullable=False),
+    Column("node", BigInteger, nullable=False),
+    PrimaryKeyConstraint("slot", "node"),
+    sqlite_with_rowid=False,
+)
+
+
+def _sum(name: str, *, nullable: bool = False) -> Column[float]:
+    return Column(name, Fixed(parts_of(name)), nullable=nullable)
+
+
+def _rolled(tier: str) -> Table:
     gauges = (
-        Column(f"{gauge}_{what}", Double, nullable=what in ("min", "max"))
+        # The seconds are NULL where they are all the seconds of the row.
+        _sum(f"{gauge}_{what}", nullable=what != "sum")
         for gauge in rollup.GAUGES
         for what in ("sum", "seconds", "min", "max")
     )
     return Table(
-        f"sample_{tier.name}",
+        f"sample_{tier}",
         metadata,
-        Column("node", Text, nullable=False),
-        Column("gpu", Text, nullable=False),
-        Column("start", Instant, nullable=False),
-        # What it was made of is deleted: what comes now is added to it.
-        Column("is_sealed", Boolean, nullable=False),
+        Column("device", BigInteger, nullable=False),
+        Column("start", Slot, nullable=False),
         Column("samples", BigInteger, nullable=False),
-        Column("seconds", Double, nullable=False),
-        *(Column(f"{state}_seconds", Double, nullable=False) for state in rollup.STATES),
-        Column("energy_joules", Double, nullable=False),
-        Column("energy_seconds", Double, nullable=False),
+        # Each sample has one state: its seconds are the sum of these.
+        *(_sum(f"{state}_seconds") for state in rollup.STATES),
+        _sum("energy_joules"),
+        _sum("energy_seconds", nullable=True),
         *gauges,
-        PrimaryKeyConstraint("node", "gpu", "start"),
-        Index(None, "is_sealed", "start"),
+        PrimaryKeyConstraint("device", "start"),
         sqlite_with_rowid=False,
     )
-
-
-def _who() -> tuple[Column[str], ...]:
-    return tuple(Column(name, Text, nullable=False) for name in use.Who._fields)
 
 
 def _used() -> tuple[Column[float], ...]:
     return (
-        *(Column(name, Double, nullable=False) for name in use.SUMS),
-        *(Column(name, Double) for name in use.LIMITS),
+        *(_sum(name) for name in use.SUMS),
+        *(_sum(name, nullable=True) for name in use.LIMITS),
     )
 
 
-def _use(tier: rollup.Tier) -> Table:
-    return Table(
-        f"use_{tier.name}",
-        metadata,
-        Column("node", Text, nullable=False),
-        Column("gpu", Text, nullable=False),
-        Column("start", Instant, nullable=False),
-        *_who(),
-        *_used(),
-        PrimaryKeyConstraint("node", "gpu", "start", *use.Who._fields),
-        Index(None, "start"),
-        sqlite_with_rowid=False,
+def _who() -> tuple[Column[Any], ...]:
+    return (
+        Column("user", BigInteger, nullable=False),
+        Column("entry", BigInteger, nullable=False),
     )
 
 
-sample_5m, sample_1h, sample_1d = rolled = tuple(map(_rolled, rollup.TIERS))
-use_1h, use_1d = _use(rollup.HOUR), _use(rollup.DAY)
+rolled = sample_5m, sample_1h, sample_1d, sample_1mo = tuple(
+    _rolled(tier.name) for tier in rollup.TIERS
+)
 
-dirty = Table(
-    "dirty",
+# Who used what, all GPUs together.
+use_1h = Table(
+    "use_1h",
     metadata,
-    Column("tier", Text, nullable=False),
-    Column("start", Instant, nullable=False),
-    Column("node", Text, nullable=False),
-    Column("gpu", Text, nullable=False),
-    PrimaryKeyConstraint("tier", "start", "node", "gpu"),
-    Index(None, "node", "gpu", "start"),
+    Column("start", Slot, nullable=False),
+    *_who(),
+    *_used(),
+    PrimaryKeyConstraint("start", "user", "entry"),
+    Index(None, "user", "start"),
+    sqlite_with_rowid=False,
+)
+
+use_1d = Table(
+    "use_1d",
+    metadata,
+    Column("device", BigInteger, nullable=False),
+    Column("start", Slot, nullable=False),
+    *_who(),
+    *_used(),
+    PrimaryKeyConstraint("device", "start", "user", "entry"),
+    Index(None, "user", "start"),
     sqlite_with_rowid=False,
 )
 
@@ -244,15 +286,15 @@ dirty = Table(
 stretch = Table(
     "stretch",
     metadata,
-    Column("node", Text, nullable=False),
-    Column("gpu", Text, nullable=False),
-    Column("start", Instant, nullable=False),
+    Column("start", Slot, nullable=False),
+    Column("device", BigInteger, nullable=False),
     *_who(),
+    Column("container", Text, nullable=False),
     Column("begin", Instant, nullable=False),
     Column("end", Instant, nullable=False),
-    Column("interval", Double, nullable=False),
+    _sum("interval"),
     *_used(),
-    PrimaryKeyConstraint("node", "gpu", "start", *use.Who._fields, "begin"),
+    PrimaryKeyConstraint("start", "device", "user", "entry", "container", "begin"),
     sqlite_with_rowid=False,
 )
 
@@ -260,14 +302,59 @@ session = Table(
     "session",
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("node", Text, nullable=False),
-    Column("gpu", Text, nullable=False),
+    Column("device", BigInteger, nullable=False),
     *_who(),
+    Column("container", Text, nullable=False),
     Column("begin", Instant, nullable=False),
     Column("end", Instant, nullable=False),
-    Column("interval", Double, nullable=False),
+    _sum("interval"),
     *_used(),
-    Index(None, "node", "gpu", "end"),
+    Index(None, "device", "end"),
     Index(None, "begin", "id"),
     Index(None, "user", "begin", "id"),
 )
+
+
+def seconds_of(table: Table, name: str = "seconds") -> Any:
+    """Return the seconds of a row of a roll-up, or those that a gauge was known for."""
+    total: Any = sum((table.c[f"{state}_seconds"] for state in rollup.STATES[1:]), start=table.c[
+        f"{rollup.STATES[0]}_seconds"
+    ])  # fmt: skip
+    if name != "seconds":
+        total = func.coalesce(table.c[name], total)
+    return type_coerce(total, Fixed(parts_of(name)))
+
+
+def named(table: Table) -> Select[Any]:
+    """Return the SELECT of a table with names in place of numbers."""
+    source: Any = table
+    columns: list[Any] = []
+    is_rolled = table in rolled
+    for column in table.c:
+        match column.name:
+            case "device":
+                own, of_node = device.alias(), name.alias()
+                source = source.outerjoin(own, own.c.id == column)
+                if "node" not in table.c:
+                    source = source.outerjoin(of_node, of_node.c.id == own.c.node)
+                    columns.append(of_node.c.text.label("node"))
+                columns.append(own.c.gpu.label("gpu"))
+            case "stream" if table in (event, sample):
+                own = stream.alias()
+                source = source.outerjoin(own, own.c.id == column)
+                columns.append(own.c.stream.label("stream"))
+            case "node" | "user" | "entry" | "boot" | "model" if isinstance(
+                column.type, BigInteger
+            ):
+                own = name.alias()
+                source = source.outerjoin(own, own.c.id == column)
+                columns.append(
+                    own.c.text.label("boot_id" if column.name == "boot" else column.name)
+                )
+            case str(text) if is_rolled and text.endswith("_seconds") and column.nullable:
+                columns.append(seconds_of(table, text).label(text))
+            case _:
+                columns.append(column)
+    if is_rolled:
+        columns.append(seconds_of(table).label("seconds"))
+    return select(*columns).select_from(source)

@@ -9,12 +9,12 @@ processes on the GPU are in the same one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.recorder.rollup import energy_of
+from services.recorder.units import whole
 
 Row = Mapping[str, Any]
 Totals = dict[str, Any]
@@ -35,10 +35,13 @@ GAP_INTERVALS = 2
 
 
 class Who(NamedTuple):
-    """Somebody on a GPU. Nobody known is empty and not None: a database key has no NULL."""
+    """Somebody on a GPU. Nobody known is empty and not None: a database key has no NULL.
 
-    user: str
-    entry: str
+    In the database user and entry are the numbers of their names.
+    """
+
+    user: str | int
+    entry: str | int
     container: str
 
 
@@ -52,7 +55,7 @@ def stretches(samples: Iterable[Row]) -> dict[Who, list[Totals]]:
                 before[-1] = together(before[-1], used)
             else:
                 before.append(used)
-    return found
+    return {who: [whole(one) for one in mine] for who, mine in found.items()}
 
 
 def is_gap(one: Row, other: Row) -> bool:
@@ -98,7 +101,7 @@ def _present(sample: Row) -> Iterator[tuple[Who, Totals]]:
     if not sample["users"]:
         return
     mine: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for user in json.loads(sample["users"]):
+    for user in sample["users"]:
         is_ours = bool(user["run"] or user["entry"])
         entry = (user["entry"] or user["run"]) if is_ours else ""
         mine.setdefault(("" if is_ours else user["user"] or "", entry), []).append(user)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from services.recorder.packing import unpack
 from tests.mosquitto import free_port
 from tests.system import Stranger, System
 
@@ -30,7 +31,7 @@ def recorded(directory: Path, kind: str) -> list[dict[str, object]]:
     path = directory / "data" / "recorder" / "gleaner.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT data FROM event WHERE kind = ? ORDER BY sequence", (kind,))
-        return [json.loads(row[0]) for row in rows]
+        return [json.loads(unpack(row[0])) for row in rows]
 
 
 def on_the_page(port: int) -> str:

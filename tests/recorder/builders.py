@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Table, func, select
 
 from gleaner.bus.interface import Bus
-from gleaner.bus.messages import Event
+from gleaner.bus.messages import Event, HistoryQuery
+from services.recorder import samples, tables
+from services.recorder.moving import bring_up_to_date
 from services.recorder.retention import Retention
 from services.recorder.service import Recorder
 from services.recorder.store import Store
+from services.recorder.tidy import Tidying
+from tests.postgres import Postgres
 
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
 
@@ -42,18 +52,73 @@ def an_event(
     )
 
 
-def url(directory: Path) -> str:
-    return f"sqlite:///{directory / 'recorder' / 'gleaner.sqlite'}"
+def a_query(**wanted: Any) -> HistoryQuery:
+    return HistoryQuery.model_validate(
+        {"id": "q", "client": "c", "what": "events", "expires_at": datetime.now(UTC)} | wanted
+    )
+
+
+def url(directory: Path, *, with_tables: bool = True) -> str:
+    """The database of a folder: a file in it, or one of the server that the test runs on.
+
+    To make the tables takes longer than most tests: they are copied.
+    """
+    server = _servers[-1] if _servers else None
+    if server:
+        if not with_tables:
+            return server.database(str(directory))
+        _make_tables(server.database("tables"))
+        return server.database(str(directory), like="tables")
+    file = directory / "recorder" / "gleaner.sqlite"
+    if with_tables and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_file_with_tables(), file)
+    return f"sqlite:///{file}"
+
+
+@functools.cache
+def _make_tables(where: str) -> None:
+    # Tests have a loop that runs, and so need another thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(bring_up_to_date(where))).result()
+
+
+@functools.cache
+def _file_with_tables() -> Path:
+    file = Path(tempfile.mkdtemp(prefix="gleaner-tables-")) / "gleaner.sqlite"
+    atexit.register(shutil.rmtree, file.parent)
+    file.touch(0o600)
+    _make_tables(f"sqlite:///{file}")
+    return file
+
+
+_servers: list[Postgres] = []
+
+
+@contextmanager
+def on(server: Postgres) -> Iterator[None]:
+    """Let `url` mean databases of a server."""
+    _servers.append(server)
+    try:
+        yield
+    finally:
+        _servers.pop()
 
 
 async def count(store: Store, table: Table) -> int:
     return int((await store.read(select(func.count()).select_from(table)))[0][0])
 
 
+async def samples_left(store: Store) -> list[dict[str, Any]]:
+    """Return the single samples that are kept still."""
+    chunks = await store.read(select(tables.sample.c.data))
+    return [one for chunk in chunks for one in samples.read(chunk.data)]
+
+
 @asynccontextmanager
 async def recording(bus: Bus, store: Store, retention: Retention = KEEP) -> AsyncIterator[Recorder]:
     """A recorder that runs until the block ends."""
-    recorder = Recorder(bus, store, retention)
+    recorder = Recorder(bus, store, Tidying(store, retention))
     task = asyncio.create_task(recorder.run())
     try:
         yield recorder

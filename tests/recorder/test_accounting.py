@@ -16,8 +16,16 @@ from services.recorder import rollup, service, tables, use
 from services.recorder.rows import rows_of
 from services.recorder.store import Store
 from tests.builders import NOW, until
-from tests.recorder.builders import KEEP, an_event, recording, url
-from tests.recorder.test_month import START, a_sample, event, record, rows, settle
+from tests.recorder.builders import KEEP, an_event, recording, samples_left, url
+from tests.recorder.test_month import (
+    IS_OF_ONE,
+    START,
+    a_sample,
+    event,
+    record,
+    rows,
+    settle,
+)
 
 
 def sample_rows(minutes: list[int]) -> list[use.Row]:
@@ -30,7 +38,9 @@ def test_buckets_add_up_to_what_all_samples_come_to(minutes: list[int]) -> None:
     samples = sample_rows(minutes)
     parts: dict[object, list[rollup.Row]] = {}
     for one in samples:
-        parts.setdefault(rollup.bucket_of(one["at"], timedelta(hours=1)), []).append(one)
+        parts.setdefault(rollup.start_of(rollup.slot_of(one["at"]), timedelta(hours=1)), []).append(
+            one
+        )
 
     together = rollup.of_totals(map(rollup.of_samples, parts.values()))
 
@@ -94,10 +104,9 @@ async def test_what_was_deleted_by_age_is_not_counted_again_when_it_is_repeated(
         node.subscribe(Recorded, lambda one: said.append(one.message))  # type: ignore[arg-type]
         await record(store, [old], NOW)
         await settle(store, NOW)
-        for tier, before in KEEP.seals(NOW):
-            while await store.seal(tier, before):
-                pass
-        assert await rows(store, tables.gpu_sample) == []
+        while await store.seal(KEEP.sealed(NOW)):
+            pass
+        assert await samples_left(store) == []
 
         bus = MemoryBus(broker, "recorder", "main")
         async with recording(bus, store), bus:
@@ -106,7 +115,7 @@ async def test_what_was_deleted_by_age_is_not_counted_again_when_it_is_repeated(
             await until(lambda: any(one.streams == {"s1": 2} for one in said))
 
         await settle(store, NOW)
-        (day,) = await rows(store, tables.sample_1d)
+        (day,) = await rows(store, tables.sample_1d, IS_OF_ONE)
         assert (day["samples"], day["busy_seconds"]) == (1, 150)
 
 

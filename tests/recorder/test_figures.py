@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.recorder import figures
+from services.recorder import answers, questions
 from services.recorder.history import BadQuestion
+from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import url
-from tests.recorder.test_history import a_query, page
-from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
+from tests.recorder.builders import a_query
+from tests.recorder.test_history import page
+from tests.recorder.test_month import START
+from tests.recorder.two_days import NOW
 
-NOW = START + timedelta(days=2, hours=1)
 KEEP = Retention(samples=timedelta(days=3), events=timedelta(days=731))
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Two equal days on two GPUs."""
-    days = [a_sample(START + INTERVAL * place) for place in range(1, 2 * 576 + 1)]
-    both = [one.model_copy(update={"gpu": gpu}) for one in days for gpu in ("GPU-1", "GPU-2")]
-    async with Store(url(tmp_path)) as store:
-        await record(store, [event(1, both)], NOW)
-        await settle(store, NOW)
-        yield store
+def known(store: Store, keep: Retention = KEEP, **more: Any) -> Known:
+    return Known(**({"names": store.names, "local": store.local, "retention": keep} | more))
 
 
-async def ask(store: Store, keep: Retention = KEEP, **wanted: Any) -> list[dict[str, Any]]:
+async def ask(
+    store: Store, keep: Retention = KEEP, more: dict[str, Any] | None = None, **wanted: Any
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     cursor = None
     while True:
-        question = figures.question_of(a_query(cursor=cursor, **wanted), NOW)
-        found = await store.read(figures.statement_of(question, keep, NOW))
-        answer = figures.answer_of(question, found)
+        answer = await answers.answer(
+            store.read, a_query(cursor=cursor, **wanted), known(store, keep, **more or {}), NOW
+        )
         rows += answer.rows
         cursor = answer.cursor
         if cursor is None:
             return rows
 
 
-@pytest.mark.parametrize(
-    ("points", "resolution"), [(2, 86400), (48, 3600), (576, 300), (1152, 150)]
-)
+@pytest.mark.parametrize(("points", "resolution"), [(2, 86400), (48, 3600), (576, 300)])
 async def test_a_series_has_the_resolution_that_fits(
     store: Store, points: int, resolution: int
 ) -> None:
@@ -65,6 +57,15 @@ async def test_a_series_has_the_resolution_that_fits(
     assert max(row["utilization_percent_max"] for row in rows) == 90
     mean = sum(row["utilization_percent"] * row["seconds"] for row in rows) / (2 * 86400)
     assert mean == pytest.approx((6 * 90 + 4 * 60 + 2 * 80) / 24)
+
+
+async def test_a_short_series_is_of_single_samples(store: Store) -> None:
+    since, until = START + timedelta(hours=7), START + timedelta(hours=9)
+
+    rows = await ask(store, what="series", gpu="GPU-1", points=48, since=since, until=until)
+
+    assert {row["resolution_seconds"] for row in rows} == {150}
+    assert [row["busy_seconds"] for row in rows] == [150] * 24 + [0] * 24
 
 
 async def test_a_series_of_a_node_is_that_of_all_its_gpus(store: Store) -> None:
@@ -145,4 +146,4 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(
     wanted: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(BadQuestion, match=why):
-        figures.question_of(a_query(**wanted), NOW)
+        questions.question_of(a_query(**wanted), NOW)

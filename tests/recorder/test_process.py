@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gleaner.bus.messages import Holder, Recorded
+from gleaner.bus.mqtt import Connection, MqttBus
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
-from tests.recorder.builders import url
+from tests.recorder.builders import an_event, url
+from tests.recorder.test_daily import a_beat, a_gpu
 
 pytestmark = pytest.mark.broker
 
@@ -64,7 +71,6 @@ async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_
     for database_url, why in (
         (f"sqlite:///{newer}", "was written by a newer version"),
         ("sqlite:////proc/none/gleaner.sqlite", "/proc/none"),
-        ("postgresql://user1:secret@127.0.0.1:1/none", "127.0.0.1"),
     ):
         with recorder(tmp_path, mosquitto, GLEANER_DATABASE__URL=database_url) as child:
             assert child.stderr
@@ -73,4 +79,88 @@ async def test_a_database_that_it_cannot_use_is_named(mosquitto: Mosquitto, tmp_
         assert child.returncode == 1
         assert why in said
         assert "Traceback" not in said
-        assert "secret" not in said
+
+
+async def test_a_server_that_is_away_is_named_and_waited_for(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    away = "postgresql://user1:secret@127.0.0.1:1/none"
+    with recorder(tmp_path, mosquitto, GLEANER_DATABASE__URL=away) as child:
+        assert child.stderr
+        said = ""
+        while "nothing is recorded until" not in said:
+            said += child.stderr.readline()
+            assert child.poll() is None
+        child.terminate()
+        said += child.stderr.read()
+
+    assert child.returncode == 0
+    assert "user1:***@127.0.0.1:1/none" in said
+    assert "Traceback" not in said
+    assert "secret" not in said
+
+
+async def test_a_second_recorder_does_not_start(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        with recorder(tmp_path, mosquitto) as child:
+            assert child.stderr
+            said = child.stderr.read()
+
+    assert child.returncode == 1
+    assert f"{store.name}: another process (pid {os.getpid()}) writes to it" in said
+    assert "Traceback" not in said
+
+
+async def test_with_a_directory_it_writes_the_daily_table(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    node = MqttBus(Connection(url=mosquitto.url), "node", "n1")
+    more = {
+        "GLEANER_ACCOUNTING__CSV_DIRECTORY": str(tmp_path / "csv"),
+        "GLEANER_ACCOUNTING__CSV_MINUTES": "1",
+    }
+    beating = asyncio.create_task(node.run())
+    with recorder(tmp_path, mosquitto, **more) as child:
+        await until((tmp_path / "health" / "recorder").exists)
+        node.publish(a_gpu(Holder(pid=4711, user="alice")))
+
+        def is_written() -> bool:
+            node.publish(a_beat(datetime.now(UTC)))
+            return any((tmp_path / "csv" / "n1").glob("*_gpu_stats.csv"))
+
+        # Up to half a minute until the next point of the clock.
+        await until(is_written, 45)
+        child.terminate()
+        beating.cancel()
+        await asyncio.wait([beating])
+
+    (file,) = (tmp_path / "csv" / "n1").iterdir()
+    heading, row = file.read_text().splitlines()
+    assert heading == "timestamp,user,pid,gpu,usage"
+    assert row.partition(",")[2] == "alice,4711,1,"
+
+
+async def test_the_command_exports_what_it_recorded(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    node = MqttBus(Connection(url=mosquitto.url), "node", "n1")
+    speaking = asyncio.create_task(node.run())
+    file, heard = tmp_path / "events.json", list[Recorded]()
+    node.subscribe(Recorded, lambda one: heard.append(one.message))  # type: ignore[arg-type]
+    with recorder(tmp_path, mosquitto) as child:
+        await until((tmp_path / "health" / "recorder").exists)
+        stream = uuid.uuid4().hex
+        for number in range(1, 4):
+            node.publish(an_event(number, stream=stream))
+        await until(lambda: any(one.streams.get(stream) == 3 for one in heard))
+        arguments = ("export", "data", "events", str(file), "--node", "n1")
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gleaner.cli", *arguments),
+            env=os.environ | {"GLEANER_BUS__URL": mosquitto.url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await command.communicate()
+        child.terminate()
+    speaking.cancel()
+    await asyncio.wait([speaking])
+
+    assert (command.returncode, said.decode()) == (0, f"{file}: 3 events\n")
+    assert [row["sequence"] for row in json.loads(file.read_text())] == [3, 2, 1]

@@ -62,7 +62,7 @@ async def test_an_event_is_kept_and_the_watermark_says_so(system: System) -> Non
     system.node.publish(an_event(1, data={"active": True}))
 
     await system.watermark(1)
-    row = (await system.store.read(select(tables.event)))[0]
+    row = (await system.store.read(tables.named(tables.event)))[0]
     assert (row.node, row.stream, row.sequence, row.kind) == ("n1", "s1", 1, "people")
     assert json.loads(row.data) == {"active": True}
 
@@ -231,13 +231,16 @@ async def test_a_question_is_answered_newest_first(system: System) -> None:
         ({"cursor": "rubbish"}, "the cursor is not one of this recorder's"),
         ({"cursor": "WzEsICJ4Il0="}, "the cursor is not one of this recorder's"),
         ({"cursor": "é"}, "the cursor is not one of this recorder's"),
-        ({"what": "runs", "kind": "gpu"}, "kind goes with events, not with runs"),
+        ({"what": "samples", "kind": "gpu"}, "kind goes with events and runs, not with samples"),
+        ({"what": "sessions", "by": "day"}, "by goes with usage and points with series, "),
+        ({"what": "usage", "user": "nobody1"}, "nothing was recorded of a user 'nobody1'"),
+        ({"what": "series", "node": "n9"}, "nothing was recorded of a node 'n9'"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told_so(
     system: System, query: dict[str, object], why: str
 ) -> None:
-    assert (await ask(system, **query)).error == why
+    assert ((await ask(system, **query)).error or "").startswith(why)
 
 
 async def test_an_expired_question_is_not_answered(system: System) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from services.recorder.packing import unpack
 from tests.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.broker
@@ -88,10 +89,12 @@ def test_every_event_is_exactly_one_row_whoever_is_killed(tmp_path: Path) -> Non
     database = sqlite3.connect(recorder.database)
     for node in NODES:
         told = database.execute(
-            "SELECT sequence, data FROM event WHERE node = ? ORDER BY sequence", (node,)
+            "SELECT sequence, data FROM event JOIN name ON name.id = node WHERE text = ? "
+            "ORDER BY sequence",
+            (node,),
         ).fetchall()
         assert [number for number, _ in told] == list(range(1, EVENTS + 1))
-        assert [int(json.loads(data)["text"]) for _, data in told] == list(range(EVENTS))
+        assert [int(json.loads(unpack(data))["text"]) for _, data in told] == list(range(EVENTS))
     assert database.execute("SELECT * FROM gap").fetchall() == []
     assert database.execute("SELECT * FROM dead_letter").fetchall() == []
     database.close()

@@ -126,6 +126,22 @@ class Recorded(Message):
     at: Utc
 
 
+@on("recorder/state", writer=Writer.RECORDER, retain=True, qos=QoS.AT_LEAST_ONCE)
+class RecorderState(Message):
+    """Whether history is kept just now, and how large it is."""
+
+    database: Literal["sqlite", "postgresql"]
+    problem: str | None = None
+    """Why nothing is recorded; meanwhile events wait at the nodes. None: it is."""
+    used_bytes: int | None = None
+    """What all rows take, with their indexes; None before it was measured."""
+    max_bytes: int | None = None
+    """`database.max_bytes`; None: no limit."""
+    shortened: dict[str, Utc] = {}
+    """What went before its time for want of room, and up to when."""
+    at: Utc
+
+
 @on("history/query/{id}", writer=Writer.CLIENT, retain=False, qos=QoS.AT_LEAST_ONCE)
 class HistoryQuery(Message):
     """A question about what was recorded."""

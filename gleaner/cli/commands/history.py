@@ -20,7 +20,9 @@ from gleaner.cli.commands.common import (
     wait_for,
 )
 
-By = Literal["user", "node", "gpu", "hour", "day", "week", "month"]
+By = Literal[
+    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
+]
 
 commands = group()
 
@@ -70,7 +72,7 @@ def usage(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Say who used how many GPU-hours, or when and where they were used; times are UTC.
+    """Say who used how many GPU-hours, or when and where they were used.
 
     Several users of one GPU count in full each, as `shared`.
     """

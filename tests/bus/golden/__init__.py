@@ -37,6 +37,7 @@ from gleaner.bus.messages import (
     Person,
     ProcessReading,
     Recorded,
+    RecorderState,
     Request,
     RequestKind,
     Response,
@@ -199,6 +200,14 @@ GOLDEN: tuple[Message, ...] = (
         noticed_by="fanotify",
     ),
     Recorded(node="n1", streams={"2b9f0c6e-0000-4000-8000-000000000001": 12}, at=NOW),
+    RecorderState(
+        database="sqlite",
+        problem="/var/lib/gleaner/recorder/gleaner.sqlite: database or disk is full",
+        used_bytes=9_900_000_000,
+        max_bytes=10_000_000_000,
+        shortened={"samples": NOW},
+        at=NOW,
+    ),
     Request(
         kind=RequestKind.PAUSE,
         id="q2",

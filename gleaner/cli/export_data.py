@@ -1,0 +1,118 @@
+"""`gleaner export data`: sessions, samples, events or runs into a file, all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.cli.connect import connected
+from gleaner.cli.settings import Settings
+from gleaner.cli.words import parse_duration
+from gleaner.client import ANSWER_SECONDS, Client, RequestFailed
+from gleaner.export import FORMATS, Format, What, encoder, pages
+
+PAGE_ROWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What shall be written."""
+
+    what: What
+    form: Format
+    since: datetime | None = None
+    until: datetime | None = None
+    node: str | None = None
+    user: str | None = None
+
+
+def format_of(file: str, given: Format | None) -> Format:
+    """Return the format that was asked for, else the one that the file's name ends with."""
+    if given is not None:
+        return given
+    suffix = Path(file).suffix.lstrip(".").lower()
+    return next((one for one in FORMATS if one == suffix), "csv")
+
+
+def parse_instant(text: str, now: datetime) -> datetime:
+    """Return the instant of `7d` (ago), `2026-11-01` or `2026-11-01T08:00`, in UTC by default."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now - timedelta(seconds=parse_duration(text))
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"{text!r} is no time; expected something like 7d, 2026-11-01 or 2026-11-01T08:00"
+            ) from None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+async def export(settings: Settings, file: str, wish: Wish) -> int:
+    """Write a file, or standard output for `-`; return how many rows."""
+    async with connected(settings) as client:
+        return await export_from(client, file, wish)
+
+
+async def export_from(client: Client, file: str, wish: Wish) -> int:
+    """Write what the recorder behind a client has, page by page.
+
+    Raise RequestFailed, Incomplete or OSError; then the file is as it was before.
+    """
+    table, rows = encoder(wish.what, wish.form), 0
+
+    async def ask(cursor: str | None) -> HistoryAnswer:
+        query = HistoryQuery(
+            id=uuid.uuid4().hex,
+            client=client.id,
+            what=wish.what,
+            node=wish.node,
+            user=wish.user,
+            since=wish.since,
+            until=wish.until,
+            limit=PAGE_ROWS,
+            cursor=cursor,
+            expires_at=datetime.now(UTC) + timedelta(seconds=ANSWER_SECONDS),
+        )
+        return await client.page(query)
+
+    with _written(file) as target:
+        async with contextlib.aclosing(pages(ask, RequestFailed)) as found:
+            target.write(table.begin())
+            async for page in found:
+                target.write(table.page(page))
+                rows += len(page)
+            target.write(table.end())
+    return rows
+
+
+@contextlib.contextmanager
+def _written(file: str) -> Iterator[BinaryIO]:
+    """Open what becomes the file when everything is in it."""
+    if file == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(file)
+    if path.exists() and not path.is_file():
+        # A pipe or a device is written to, and not replaced by a file.
+        with path.open("wb") as target:
+            yield target
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("xb") as target:
+            yield target
+            target.flush()
+            os.fsync(target.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,236 @@
+"""Use by whatever is asked: GPU-hours of GPUs by their states, of people and entries by their own.
+
+Who used a GPU is kept by hours for all GPUs together, and by days for each. So people's use of one
+node or GPU is told by whole days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, func, select, type_coerce, union_all
+
+from services.recorder import tables, use
+from services.recorder.columns import Slot
+from services.recorder.history import BadQuestion, people
+from services.recorder.questions import Known, Question, Read, Shown
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, TIERS, Tier
+from services.recorder.spans import Part, of_one_offset, parts
+from services.recorder.units import parts_of
+
+_HOUR = 3600.0
+_STATE_TABLES = {tier.name: table for tier, table in zip(TIERS, tables.rolled, strict=True)}
+_STATE_SUMS = (
+    "seconds",
+    *(f"{state}_seconds" for state in STATES),
+    "energy_joules",
+    "utilization_percent_sum",
+    "utilization_percent_seconds",
+)
+_STATE_LIMITS = ("utilization_percent_max",)
+_OF_DEVICE = ("node", "gpu", "model")
+_OF_CLOCK = ("hour", "weekday_hour")
+_slot = Slot()
+_Totals = dict[str, Any]
+
+
+async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
+    """Return who or what used how much."""
+    query = question.query
+    by = query.by or "user"
+    of_people = by in ("user", "group") or query.user is not None
+    statement = (_of_people if of_people else _of_states)(question, known, by)
+    sums: dict[tuple[Any, ...], _Totals] = {}
+    shown: dict[tuple[Any, ...], Shown] = {}
+    found = await read(statement)
+    if by == "group":
+        await known.groups.learn({known.names.text.get(row.user, "") for row in found})
+    for row in found:
+        total = row._asdict()
+        name = _name(by, total, known)
+        key = tuple(name.values())
+        shown[key] = name
+        sums[key] = _together(sums[key], total) if key in sums else total
+    scaled = {key: _scaled(total) for key, total in sums.items()}
+    return [shown[key] | _hours(scaled[key]) for key in _in_order(by, scaled)]
+
+
+def _of_states(question: Question, known: Known, by: str) -> Any:
+    query = question.query
+    devices = known.names.devices_of(query.node, query.gpu)
+    is_all = query.node is None and query.gpu is None
+    finer = {"day": (HOUR, DAY), "week": (HOUR, DAY), "hour": (HOUR,), "weekday_hour": (HOUR,)}
+    pieces = []
+    for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
+        table = _STATE_TABLES[part.tier.name]
+        keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
+        wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
+        total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
+        total |= {
+            name: tables.seconds_of(table, name)
+            for name in ("seconds", "utilization_percent_seconds")
+        }
+        pieces.append(
+            _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
+        )
+    return _union(pieces)
+
+
+def _of_people(question: Question, known: Known, by: str) -> Any:
+    query = question.query
+    of_some = by in _OF_DEVICE or query.node is not None or query.gpu is not None
+    if of_some and by in _OF_CLOCK:
+        raise BadQuestion(f"by {by}, people's use is known of all GPUs together; leave out node")
+    pieces = []
+    for part, offset in _parts(question, known, by, _people_tiers(by, of_some=of_some)):
+        table = tables.use_1h if part.tier is HOUR else tables.use_1d
+        keys = {"user": table.c.user, "entry": table.c.entry}
+        if by in _OF_DEVICE:
+            keys = {"device": tables.use_1d.c.device}
+        elif by not in ("user", "group"):
+            keys = _start(by, table, offset)
+        total = {name: table.c[name] for name in use.SUMS}
+        statement = _summed(part, table, keys, total, use.LIMITS)
+        if query.user is not None:
+            who = people(query.user, known.aliases)
+            numbers = [known.names.number.get(one, -1) for one in who]
+            statement = statement.where(table.c.user.in_(numbers))
+        if table is tables.use_1d:
+            some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
+            statement = statement.where(table.c.device.in_(some))
+        pieces.append(statement)
+    return _union(pieces)
+
+
+def _people_tiers(by: str, *, of_some: bool) -> tuple[Tier, ...]:
+    if by in _OF_CLOCK:
+        return (HOUR,)
+    return (DAY,) if of_some else (HOUR, DAY)
+
+
+def _parts(
+    question: Question, known: Known, by: str, tiers: tuple[Tier, ...]
+) -> list[tuple[Part, timedelta]]:
+    if tiers[0] is HOUR and question.now - question.since > known.retention.hours:
+        # The hours at its beginning are gone.
+        tiers = tiers[1:] or tiers
+    found = parts(question.since, question.until, known.local, tiers)
+    if by not in _OF_CLOCK:
+        return [(part, timedelta()) for part in found]
+    return [piece for part in found for piece in of_one_offset(part, known.local)]
+
+
+def _start(by: str, table: Any, offset: timedelta) -> dict[str, Any]:
+    """Return what rows are added up by: their beginning, or its hour of the local week."""
+    start = type_coerce(table.c.start, BigInteger)
+    if by not in _OF_CLOCK:
+        return {"start": start}
+    # Five minutes since a Monday; 1970 began on a Thursday.
+    local = start + (offset // FIVE_MINUTES.width + 3 * 24 * 12)
+    return {"clock": local // 12 % (7 * 24)}
+
+
+def _summed(
+    part: Part, table: Any, keys: dict[str, Any], total: dict[str, Any], limits: Sequence[str]
+) -> Any:
+    # As they are stored: what is read row by row is converted once it is added up.
+    columns = [
+        *(type_coerce(key, BigInteger).label(name) for name, key in keys.items()),
+        *(
+            type_coerce(func.sum(type_coerce(value, BigInteger)), BigInteger).label(name)
+            for name, value in total.items()
+        ),
+        *(type_coerce(func.max(table.c[name]), BigInteger).label(name) for name in limits),
+    ]
+    statement = select(*columns)
+    return statement.where(table.c.start >= part.begin, table.c.start < part.end).group_by(
+        *keys.values()
+    )
+
+
+def _union(pieces: list[Any]) -> Any:
+    return pieces[0] if len(pieces) == 1 else union_all(*pieces)
+
+
+def _name(by: str, row: _Totals, known: Known) -> Shown:
+    """Return what a row is of, by the words of the answer; its key is taken out of it."""
+    if "user" in row:
+        user = known.names.text.get(row.pop("user"), "")
+        entry = known.names.text.get(row.pop("entry"), "") or None
+        if by == "group":
+            return {"group": known.groups.of(user), "entry": entry}
+        return {"user": known.shown(user) or None, "entry": entry}
+    if "device" in row:
+        device = known.names.device[row.pop("device")]
+        if by == "model":
+            return {"model": device.model}
+        return {"node": device.node, "gpu": device.gpu} if by == "gpu" else {"node": device.node}
+    if "clock" in row:
+        weekday, hour = divmod(int(row.pop("clock")), 24)
+        of_day: Shown = {"hour": f"{hour:02d}"}
+        return of_day if by == "hour" else {"weekday": weekday + 1} | of_day
+    start = _slot.process_result_value(row.pop("start"), None)  # type: ignore[arg-type]
+    assert start is not None
+    local = known.local.at(start)
+    match by:
+        case "month":
+            return {"month": f"{local:%Y-%m}"}
+        case "week":
+            return {"week": f"{local:%G-W%V}"}
+        case _:
+            return {"day": f"{local:%Y-%m-%d}"}
+
+
+def _in_order(by: str, sums: dict[tuple[Any, ...], _Totals]) -> Iterable[tuple[Any, ...]]:
+    in_order = sorted(sums, key=lambda key: [str(part or "") for part in key])
+    if by in ("user", "group", *_OF_DEVICE):
+        in_order.sort(key=lambda key: -_used(sums[key]))
+    elif by not in _OF_CLOCK:
+        in_order.reverse()
+    return in_order
+
+
+def _together(one: _Totals, other: _Totals) -> _Totals:
+    return {
+        name: _larger(value, other[name]) if "max" in name else value + other[name]
+        for name, value in one.items()
+    }
+
+
+def _larger(one: Any, other: Any) -> Any:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _scaled(total: _Totals) -> _Totals:
+    return {
+        name: None if value is None else int(value) / parts_of(name)
+        for name, value in total.items()
+    }
+
+
+def _used(row: _Totals) -> float:
+    if "idle_seconds" not in row:
+        return float(row["seconds"])
+    return float(row["busy_seconds"] + row["held_seconds"] + row["ours_seconds"])
+
+
+def _hours(row: _Totals) -> Shown:
+    gauge = "utilization_percent" if "utilization_percent_sum" in row else "utilization"
+    used = _used(row)
+    told: Shown = {"gpu_hours": used / _HOUR}
+    if "idle_seconds" in row:
+        # Nobody knows what was used of a GPU that is lost or unknown.
+        known = row["seconds"] - row["unknown_seconds"] - row["lost_seconds"]
+        told["share_used"] = used / known if known else None
+    for name, value in row.items():
+        if name.endswith("_seconds") and not name.startswith(("utilization", "memory")):
+            told[name.replace("_seconds", "_hours")] = value / _HOUR
+    weighed, known_for = row[f"{gauge}_sum"], row[f"{gauge}_seconds"]
+    told["utilization_percent"] = weighed / known_for if known_for else None
+    told["utilization_percent_max"] = row[f"{gauge}_max"]
+    # What was computed: 0.6 hours at 60 % for an hour.
+    told["utilized_hours"] = weighed / 100 / _HOUR
+    told["energy_joules"] = row["energy_joules"]
+    return told

@@ -1,0 +1,129 @@
+"""`/api/export/…`: everything that was recorded, as a file that is saved while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query
+from pydantic import BaseModel
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
+from gleaner.bus.message import Utc
+from gleaner.bus.messages import HistoryAnswer
+from gleaner.export import (
+    MEDIA_TYPES,
+    Encoder,
+    Format,
+    Incomplete,
+    NoParquet,
+    Row,
+    What,
+    encoder,
+    pages,
+)
+from services.web.questions import NoAnswer, Questions
+
+logger = logging.getLogger(__name__)
+
+PAGE_ROWS = 1000
+AT_ONCE = 4
+"""Downloads; each keeps the recorder busy as long as it runs."""
+
+
+class _Refused(NoAnswer):
+    """The recorder cannot make sense of the question; for a later page: cannot just now."""
+
+
+class Download(StreamingResponse):
+    """A file that ends visibly unfinished when the recorder is gone for good.
+
+    Without the last chunk the server cuts the connection, and the browser says that it failed.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what comes; see `StreamingResponse`."""
+        try:
+            await super().stream_response(send)
+        except Incomplete as error:
+            logger.warning("a download was cut off %s", error)
+
+
+def add_downloads(api: FastAPI, questions: Questions, problem: type[BaseModel]) -> None:
+    """Add the route; `problem` is what its refusals look like."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    def refusal(what: str) -> dict[str, Any]:
+        return {"model": problem, "description": what}
+
+    @api.get(
+        "/export/{what}",
+        response_class=Download,
+        responses={
+            200: {
+                "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()},
+                "description": "The file, newest first, as it comes.",
+            },
+            400: refusal("The recorder cannot make sense of it."),
+            501: refusal("What writes Parquet is not installed."),
+            503: refusal("The recorder did not answer, or too many downloads run."),
+        },
+    )
+    async def export(
+        what: What,
+        form: Annotated[Format, Query(alias="format")] = "csv",
+        node: Annotated[str | None, Query(pattern=r"^[a-z0-9_-]{1,63}$")] = None,
+        user: Annotated[str | None, Query(max_length=200)] = None,
+        since: Utc | None = None,
+        until: Utc | None = None,
+    ) -> Download:
+        """Return everything that was recorded, as one file."""
+
+        async def ask(cursor: str | None) -> HistoryAnswer:
+            answer = await questions.history(
+                what,
+                node=node,
+                user=user,
+                since=since,
+                until=until,
+                limit=PAGE_ROWS,
+                cursor=cursor,
+            )
+            if answer.error is not None:
+                raise _Refused(answer.error)
+            return answer
+
+        if places.locked():
+            raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
+        try:
+            table = encoder(what, form)
+            found = pages(ask, NoAnswer)
+            first = await anext(found)
+        except NoParquet as error:
+            raise HTTPException(501, str(error)) from error
+        except _Refused as error:
+            raise HTTPException(400, str(error)) from error
+        except NoAnswer as error:
+            raise HTTPException(503, str(error)) from error
+        return Download(
+            _file(table, [*first], found, places),
+            media_type=MEDIA_TYPES[form],
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.{form}"'},
+        )
+
+
+async def _file(
+    table: Encoder,
+    first: list[Row],
+    rest: AsyncGenerator[Any, None],
+    places: asyncio.Semaphore,
+) -> AsyncGenerator[bytes, None]:
+    async with places, contextlib.aclosing(rest):
+        yield table.begin() + table.page(first)
+        async for page in rest:
+            yield table.page(page)
+        yield table.end()

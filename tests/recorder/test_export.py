@@ -1,0 +1,269 @@
+"""`gleaner export data` and a real recorder: every row once, or no file at all."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gleaner import export
+from gleaner.bus.memory import MemoryBroker, MemoryBus
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.bus.mqtt import Connection
+from gleaner.cli import export_data
+from gleaner.cli.export_data import Wish, export_from, format_of, parse_instant
+from gleaner.client import Client, RequestFailed
+from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
+from services.recorder.retention import Retention
+from services.recorder.store import Store
+from tests.builders import NOW
+from tests.recorder.builders import an_event, recording, url
+from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
+from tests.recorder.test_store import a_run, numbers
+
+SAMPLES = 1100
+LONG = timedelta(days=36500)
+FOR_EVER = Retention(samples=LONG, events=LONG, five_minutes=LONG, hours=LONG)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than a page of samples, and some of everything."""
+    folder = tmp_path_factory.mktemp("export")
+    samples = [a_sample(START + INTERVAL * n) for n in range(1, SAMPLES + 1)]
+
+    async def fill() -> None:
+        async with Store(url(folder)) as store:
+            await record(store, [event(1, samples)], NOW)
+            await settle(store, NOW)
+            told = (
+                a_run(1, "running", run="r1"),
+                a_run(2, "evicted", 5, run="r2", stages={"noticed_to_term": 0.002}),
+                an_event(3, data={"text": 'a,"b"\nc', "list": [1, None]}),
+                an_event(4, node="n2"),
+            )
+            await store.write(numbers(*told), now=NOW)
+
+    asyncio.run(fill())
+    return folder
+
+
+@pytest.fixture
+async def client(recorded: Path) -> AsyncIterator[Client]:
+    """A client of a recorder that has all that."""
+    broker = MemoryBroker()
+    bus = MemoryBus(broker, "recorder", "main")
+    async with (
+        Store(url(recorded)) as store,
+        recording(bus, store, FOR_EVER),
+        bus,
+        a_client(broker) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def a_client(broker: MemoryBroker) -> AsyncIterator[Client]:
+    bus = MemoryBus(broker)
+    async with Client(Connection(url="mqtt://none"), "cli", bus=bus) as client, bus:
+        yield client
+
+
+async def table(client: Client, file: Path, **wish: Any) -> list[dict[str, Any]]:
+    form = format_of(str(file), None)
+    count = await export_from(client, str(file), Wish(form=form, **wish))
+    match form:
+        case "csv":
+            with file.open(newline="") as lines:
+                rows = list(csv.DictReader(lines))
+        case "json":
+            rows = json.loads(file.read_text())
+        case "parquet":
+            import pyarrow.parquet
+
+            rows = pyarrow.parquet.read_table(file).to_pylist()
+    assert len(rows) == count
+    return rows
+
+
+async def test_every_sample_comes_once_in_every_format(client: Client, tmp_path: Path) -> None:
+    as_csv = await table(client, tmp_path / "a.csv", what="samples")
+    as_json = await table(client, tmp_path / "a.json", what="samples")
+    as_parquet = await table(client, tmp_path / "a.parquet", what="samples")
+
+    assert len({row["at"] for row in as_csv}) == SAMPLES
+    for text, whole, typed in zip(as_csv, as_json, as_parquet, strict=True):
+        assert text["at"] == whole["at"]
+        assert typed["at"] == datetime.fromisoformat(whole["at"])
+        assert float(text["utilization_percent"]) == whole["utilization_percent"]
+        assert typed["utilization_percent"] == whole["utilization_percent"]
+        assert text["temperature_celsius"] == ""
+        assert whole["temperature_celsius"] is typed["temperature_celsius"] is None
+        assert json.loads(text["users"]) == whole["users"] == json.loads(typed["users"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+async def test_units_stand_in_the_names(client: Client, tmp_path: Path, suffix: str) -> None:
+    for what in WHATS:
+        rows = await table(client, tmp_path / f"{what}.{suffix}", what=what)
+
+        assert [*rows[0]] == [column.name for column in COLUMNS[what]]
+
+
+async def test_a_session_says_who_used_what(client: Client, tmp_path: Path) -> None:
+    rows = await table(client, tmp_path / "a.json", what="sessions", user="alice")
+
+    assert {row["user"] for row in rows} == {"alice"}
+    first = rows[-1]
+    assert first["begin"] == "2026-03-01T08:00:00Z"
+    # Four hours at 60 %, then two that she only holds it.
+    assert first["utilization_mean_percent"] == pytest.approx(40)
+    assert first["utilization_max_percent"] == 60
+    assert first["gpu_seconds"] == first["busy_seconds"] + first["held_seconds"]
+
+
+async def test_only_what_was_asked_for_comes(client: Client, tmp_path: Path) -> None:
+    since, until = START + timedelta(hours=1), START + timedelta(hours=2)
+    hour = await table(client, tmp_path / "a.csv", what="samples", since=since, until=until)
+    other = await table(client, tmp_path / "b.csv", what="events", node="n2")
+
+    assert len(hour) == 24
+    assert [row["node"] for row in other] == ["n2"]
+
+
+async def test_text_stays_text(client: Client, tmp_path: Path) -> None:
+    rows = await table(client, tmp_path / "a.csv", what="events", node="n1")
+
+    said = next(row for row in rows if row["sequence"] == "3")
+    assert json.loads(said["data"]) == {"text": 'a,"b"\nc', "list": [1, None]}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+async def test_where_there_is_nothing_the_columns_are_there(
+    client: Client, tmp_path: Path, suffix: str
+) -> None:
+    file = tmp_path / f"a.{suffix}"
+
+    assert await table(client, file, what="runs", node="n2") == []
+    assert suffix == "json" or b"noticed_to_term_seconds" in file.read_bytes()
+
+
+async def test_what_makes_no_sense_is_refused_and_leaves_no_file(
+    client: Client, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestFailed, match="user goes with sessions"):
+        await table(client, tmp_path / "a.csv", what="events", user="alice")
+
+    assert list(tmp_path.glob("*.csv")) == []
+
+
+class Forgetful:
+    """A recorder that goes away after the first page, and may come back."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.bus = MemoryBus(broker, "recorder", "main")
+        self.bus.subscribe(HistoryQuery, lambda one: self.answer(one.message))
+        self.asked = 0
+        self.silent_for = 10**9
+
+    def answer(self, query: Any) -> None:
+        self.asked += 1
+        cursor = "more" if query.cursor is None else None
+        if query.cursor is not None and self.asked <= 1 + self.silent_for:
+            return
+        row = {"node": "n1", "sequence": self.asked}
+        self.bus.publish(
+            HistoryAnswer(client=query.client, id=query.id, rows=(row,), cursor=cursor)
+        )
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.01)
+    ask = Client.page
+    monkeypatch.setattr(Client, "page", lambda self, query: ask(self, query, 0.05))
+
+
+async def test_a_recorder_that_goes_away_leaves_no_short_file(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.1)
+    broker, file = MemoryBroker(), tmp_path / "a.csv"
+    file.write_text("what was there")
+    recorder = Forgetful(broker)
+    async with recorder.bus, a_client(broker) as client:
+        with pytest.raises(Incomplete, match=r"after 1 rows: the recorder did not answer"):
+            await export_from(client, str(file), Wish(what="events", form="csv"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert file.read_text() == "what was there"
+
+
+async def test_a_recorder_that_restarts_is_waited_for(tmp_path: Path, impatient: None) -> None:
+    broker, file = MemoryBroker(), tmp_path / "a.csv"
+    recorder = Forgetful(broker)
+    recorder.silent_for = 3
+    async with recorder.bus, a_client(broker) as client:
+        assert await export_from(client, str(file), Wish(what="events", form="csv")) == 2
+
+    assert len(file.read_text().splitlines()) == 3
+
+
+async def test_a_pipe_is_written_to_and_not_replaced(client: Client, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Both ends, so that neither open waits for the other.
+    with open(os.open(pipe, os.O_RDWR), "rb", buffering=0) as end:
+        await export_from(client, str(pipe), Wish(what="runs", form="csv"))
+
+        assert end.read(1000).startswith(b"node,run,entry")
+    assert pipe.is_fifo()
+
+
+def test_parquet_is_whole_in_groups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet
+
+    monkeypatch.setattr("gleaner.parquet.ROWS", 10)
+    writer = encoder("events", "parquet")
+    rows = [{"node": "n1", "sequence": n, "at": NOW.isoformat(), "data": {}} for n in range(35)]
+    parts = [writer.begin(), *(writer.page(rows[n : n + 7]) for n in range(0, 35, 7)), writer.end()]
+    (tmp_path / "a.parquet").write_bytes(b"".join(parts))
+
+    file = pyarrow.parquet.ParquetFile(tmp_path / "a.parquet")
+    assert file.num_row_groups == 3
+    assert file.read().column("sequence").to_pylist() == [*range(35)]
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("7d", NOW - timedelta(days=7)),
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T08:00", datetime(2026, 11, 1, 8, tzinfo=UTC)),
+        ("2026-11-01T08:00+01:00", datetime(2026, 11, 1, 7, tzinfo=UTC)),
+    ],
+)
+def test_times_are_told_as_people_do(text: str, at: datetime) -> None:
+    assert parse_instant(text, NOW) == at
+
+
+@pytest.mark.parametrize("text", ["", "soon", "7", "2026-13-01", "99999999999d"])
+def test_what_is_no_time_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time; expected"):
+        parse_instant(text, NOW)
+
+
+def test_the_format_is_that_of_the_name_unless_it_is_given() -> None:
+    found = [format_of(name, None) for name in ("a.json", "b.PARQUET", "c.csv", "d", "-")]
+
+    assert found == ["json", "parquet", "csv", "csv", "csv"]
+    assert format_of("a.json", "csv") == "csv"
+    assert export_data.PAGE_ROWS == 1000
