@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -50,6 +50,8 @@ STALE_SECONDS = 10.0
 """A node whose last beat is older is stale."""
 SCHEDULER_STALE_SECONDS = 15.0
 """Three of the scheduler's beats."""
+CLOCK_STEP = timedelta(seconds=1)
+"""Beats do not differ by more on their way."""
 NODE_SERVICES = frozenset({"node", "collector", "runner"})
 EVERYTHING = "*"
 """In what `Fleet.take` returns: something that belongs to no single node changed."""
@@ -142,6 +144,13 @@ class NodeView:
         if self.beat is None or self.beat_received_at is None:
             return now
         return self.beat.at + (now - self.beat_received_at)
+
+    @property
+    def clock_ahead(self) -> timedelta:
+        """By how much the node's clock is ahead of ours, the way of its last beat included."""
+        if self.beat is None or self.beat_received_at is None:
+            return timedelta()
+        return self.beat.at - self.beat_received_at
 
     def telemetry_age_seconds(self, now: datetime) -> float | None:
         """Return how old the readings are; None if there are none."""
@@ -279,7 +288,8 @@ class Fleet:
     def take(self, delivery: Delivery, now: datetime) -> set[str]:
         """Take in one delivery; return the ids of nodes that changed, or `EVERYTHING`.
 
-        A beat changes a node only when it was not online before; ages go on by themselves.
+        A beat changes a node only when it was not online before, or when a clock was set; ages go
+        on by themselves.
         """
         kind = delivery.message_type
         if kind is Availability:
@@ -304,10 +314,10 @@ class Fleet:
             if not isinstance(delivery.message, Beat) or delivery.retained:
                 return set()
             # A will of an older connection may come late and stay retained: a beat disproves it.
-            self._nodes[name] = replace(
-                before, beat=delivery.message, beat_received_at=now, offline_at=None
-            )
-            return set() if before.presence(now) is Presence.ONLINE else {name}
+            after = replace(before, beat=delivery.message, beat_received_at=now, offline_at=None)
+            self._nodes[name] = after
+            was_set = abs(after.clock_ahead - before.clock_ahead) > CLOCK_STEP
+            return {name} if was_set or before.presence(now) is not Presence.ONLINE else set()
         after = _with_fact(before, delivery)
         if after == before:
             return set()

@@ -240,9 +240,7 @@ def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
 
 def _clock_ahead(node: known.NodeView) -> timedelta:
     """Return by how much the node's clock is ahead of ours, in whole seconds."""
-    if node.beat is None or node.beat_received_at is None:
-        return timedelta()
-    seconds = (node.beat.at - node.beat_received_at).total_seconds()
+    seconds = node.clock_ahead.total_seconds()
     return timedelta(seconds=round(seconds) if abs(seconds) > CLOCK_TOLERANCE_SECONDS else 0)
 
 

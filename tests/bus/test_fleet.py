@@ -213,3 +213,10 @@ def test_readings_are_shown_although_the_nodes_clock_was_set_back_after_a_gpu_ch
     fleet = fleet_with(a_state(age=5), a_beat(behind=3600), telemetry(3600))
 
     assert fleet.nodes["n1"].gpus(NOW)[0].reading is not None
+
+
+def test_a_beat_changes_a_node_when_a_clock_was_set_and_not_otherwise() -> None:
+    fleet = fleet_with(a_beat(), a_state())
+
+    assert fleet.take(delivery(a_beat(behind=-1)), NOW + at(1.3)) == set()
+    assert fleet.take(delivery(a_beat(behind=3600)), NOW + at(2)) == {"n1"}

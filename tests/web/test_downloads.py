@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ import pytest
 
 from gleaner import export
 from gleaner.bus.interface import Delivery
+from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from services.web import downloads
 from tests.web.conftest import Web
@@ -103,24 +105,28 @@ async def test_there_are_not_too_many_at_once(
         assert (await web.client.get("/api/export/events")).status_code == 200
 
 
-class Leaving(Site):
-    """A site whose recorder answers the first page and is gone then."""
+@asynccontextmanager
+async def leaving(bus: MemoryBus) -> AsyncIterator[None]:
+    """Be a recorder that answers the first page and is gone then."""
 
-    def _tell(self, delivery: Delivery) -> None:
+    def tell(delivery: Delivery) -> None:
         query: Any = delivery.message
         if query.cursor is None:
-            self._fleet.publish(page(query))
+            bus.publish(page(query))
+
+    bus.subscribe(HistoryQuery, tell)
+    yield
 
 
 @pytest.fixture
-async def leaving(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leaving]:
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.05)
-    with Leaving() as site:
+    with Site(recorder=leaving) as site:
         yield site
 
 
 async def test_a_file_that_is_not_whole_ends_as_an_error(
-    leaving: Leaving, caplog: pytest.LogCaptureFixture
+    site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     came = bytearray()
 
@@ -128,7 +134,7 @@ async def test_a_file_that_is_not_whole_ends_as_an_error(
         nonlocal came
         async with (
             httpx2.AsyncClient() as browser,
-            browser.stream("GET", f"{leaving.url}api/export/events") as found,
+            browser.stream("GET", f"{site.url}api/export/events") as found,
         ):
             assert found.status_code == 200
             async for part in found.aiter_bytes():
