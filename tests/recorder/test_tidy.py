@@ -46,7 +46,9 @@ async def fill(store: Store, *, notes: int = 160) -> None:
         begin = first + timedelta(hours=6 * place)
         samples = [a_sample(begin + quarter * n, gpu) for n in range(24) for gpu in ("G1", "G2")]
         said = [
-            an_event(place * 1000 + n, stream="s2", at=begin, data={"text": noise.randbytes(500).hex()})
+            an_event(
+                place * 1000 + n, stream="s2", at=begin, data={"text": noise.randbytes(500).hex()}
+            )
             for n in range(1, notes // DAYS // 4 + 1)
         ]
         await record(store, [event(place + 1, samples), *said], NOW)
