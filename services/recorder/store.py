@@ -119,6 +119,7 @@ class Store:
                 raise
             await self.begin_anew(error)
 
+    @whole
     async def open_if_closed(self) -> None:
         """Open, unless somebody who wanted to write was faster."""
         async with self._one_at_a_time:
@@ -288,6 +289,7 @@ class Store:
             yield connection
         self._names_are_certain = True
 
+    @whole
     async def read(self, statement: Any) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
         async with self._reader().connect() as connection:
@@ -315,6 +317,7 @@ class Store:
         async with self._one_at_a_time, self._change() as connection:
             return await accounting.seal(connection, before)
 
+    @whole
     async def used_bytes(self) -> int:
         """Return what all rows take, with their indexes."""
         async with self._reader().connect() as connection:
