@@ -75,10 +75,13 @@ def _engine(url: URL, **pool: Any) -> AsyncEngine:
 
 def _set_up_writer(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    # Before anything else is in the file; later it takes a VACUUM of the whole.
-    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    # Of a new file only. Four times the usual: a twelfth less is empty.
-    cursor.execute("PRAGMA page_size=16384")
+    cursor.execute("PRAGMA page_count")
+    if cursor.fetchone() == (0,):
+        # Before anything else is in the file; later it takes a VACUUM of the whole, and the first
+        # of these writes to a file each time.
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        # Four times the usual: a twelfth less is empty.
+        cursor.execute("PRAGMA page_size=16384")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

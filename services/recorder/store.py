@@ -43,6 +43,7 @@ from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
 from services.recorder.rollup import FIVE_MINUTES
 from services.recorder.upsert import insert_into
+from services.recorder.whole import whole
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Store:
                 raise
             await self.begin_anew(error)
 
+    @whole
     async def open_if_closed(self) -> None:
         """Open, unless somebody who wanted to write was faster."""
         async with self._one_at_a_time:
@@ -198,6 +200,7 @@ class Store:
         """Return the nodes that anything is known of."""
         return set(self._progress)
 
+    @whole
     async def write(
         self, numbers: Sequence[Number], letters: Sequence[DeadLetter] = (), *, now: datetime
     ) -> None:
@@ -270,6 +273,7 @@ class Store:
         found = samples.by_slot(own.samples)
         return [place | {"slot": slot, "samples": mine} for slot, mine in found.items()]
 
+    @whole
     async def hear(self, inventory: Inventory, now: datetime) -> None:
         """Remember the models of a node's GPUs."""
         async with self._one_at_a_time, self._change() as connection:
@@ -285,12 +289,14 @@ class Store:
             yield connection
         self._names_are_certain = True
 
+    @whole
     async def read(self, statement: Any) -> Sequence[Row[Any]]:
         """Answer a question beside the writer, without holding it up."""
         async with self._reader().connect() as connection:
             result = await connection.execute(statement)
             return list(result)
 
+    @whole
     async def change(self, statement: Executable) -> int:
         """Carry out one statement in a transaction of its own; return how many rows it took."""
         async with self._one_at_a_time, self._writer().begin() as connection:
@@ -299,21 +305,25 @@ class Store:
                 self._names_are_certain = False
             return result.rowcount if isinstance(result, CursorResult) else 0
 
+    @whole
     async def roll_up(self, now: datetime) -> int:
         """Count some of the five minutes that something came for; return how many, 0 when done."""
         async with self._one_at_a_time, self._change() as connection:
             return await accounting.roll_up(connection, self.names, self.local, now)
 
+    @whole
     async def seal(self, before: datetime) -> int:
         """Delete the samples of five minutes before an instant; return how many, 0 if none."""
         async with self._one_at_a_time, self._change() as connection:
             return await accounting.seal(connection, before)
 
+    @whole
     async def used_bytes(self) -> int:
         """Return what all rows take, with their indexes."""
         async with self._reader().connect() as connection:
             return await space.used_bytes(connection)
 
+    @whole
     async def give_back_some(self) -> bool:
         """Give a little of the free room back to the disk; tell whether there may be more."""
         if not self._is_file:

@@ -70,7 +70,7 @@ def export_data(
     until: Annotated[str | None, typer.Option("--until", help="As `--since`.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of one node only.")] = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Of one person only; of sessions.")
+        str | None, typer.Option("--user", help="Of one person only; of sessions and runs.")
     ] = None,
     config: Config = None,
 ) -> None:
