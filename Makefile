@@ -29,8 +29,9 @@ check: .make/dev  ## Linters, types, import rules, pure and in-memory tests (a m
 	$(PYTHON) -m pytest -q -n 2 -m "$(CHEAP)"
 
 test: setup-test check  ## Everything: check, then brokers, processes, devices, browser, the whole system
+	$(PYTHON) -m pytest -q -n 2 -m "(real or broker) and not e2e" tests/recorder
 	# One after the other: tests that hold devices open would see each other's processes.
-	$(PYTHON) -m pytest -q -m "(real or broker) and not browser and not e2e and not gpu"
+	$(PYTHON) -m pytest -q -m "(real or broker) and not browser and not e2e and not gpu" --ignore tests/recorder
 	$(PYTHON) -m pytest -q -m "browser and not gpu"
 	$(PYTHON) -m pytest -q -m "e2e and not gpu"
 

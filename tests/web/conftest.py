@@ -35,7 +35,7 @@ class Web:
         self.queried: list[HistoryQuery] = []
         rules = Rules(hosts=frozenset({"localhost"}), token=token)
         names = Names(nodes={"boreas": "Boreas"})
-        self.app = make_app(self.live, Questions(self.bus, 0.05), rules, names)
+        self.app = make_app(self.live, Questions(self.bus, 0.3), rules, names)
         self.client = self.browser()
 
     def browser(self, peer: str = "127.0.0.1", host: str = "127.0.0.1:8080") -> httpx2.AsyncClient:
