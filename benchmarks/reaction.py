@@ -76,6 +76,11 @@ async def all_run(system: System) -> None:
     await system.until(lambda: len(system.runs()) == len(system.devices), 60)
 
 
+async def all_gone(system: System, gone: set[str]) -> None:
+    """Wait until we have heard that these runs are over."""
+    await system.until(lambda: not gone & {one.run for one in system.runs()}, 60)
+
+
 async def told(system: System, run: str, since: int) -> float:
     """Return how many milliseconds after an instant a run was told to leave."""
     await system.until(lambda: system.told_to_leave(run) is not None)
@@ -93,6 +98,7 @@ async def opens(system: System, row: Row, trials: int) -> list[float]:
             system.processes["scheduler"].kill()
             system.processes["scheduler"].wait()
             system.broker.kill()
+        gone = {one.run for one in system.runs()}
         for index, device in enumerate(system.devices):
             run = system.run_on(index)
             assert run, f"GPU {index} has lost its run to somebody else"
@@ -104,7 +110,8 @@ async def opens(system: System, row: Row, trials: int) -> list[float]:
         if row.cut:
             system.broker.start()
             system.start("scheduler")
-            await system.until(lambda: system.bus.connected)
+            # What we heard last was said before the cut.
+            await all_gone(system, gone)
     stranger.end()
     return found[:trials]
 
