@@ -122,7 +122,7 @@ def online(url: str) -> int:
     """Return how many nodes the service shows as online."""
     try:
         with urllib.request.urlopen(f"{url}metrics", timeout=5) as answer:
-            text = answer.read().decode()
+            text: str = answer.read().decode()
     except OSError:
         return 0
     return text.count('presence="online"} 1.0')

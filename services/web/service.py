@@ -41,7 +41,7 @@ FULL_COLLECTION_EVERY = 20_000
 
 async def serve(settings: Settings) -> None:
     """Show the fleet until cancelled."""
-    _collect_rarely()
+    collect_rarely()
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
     names = Names(nodes=settings.web.display_names, models=settings.web.model_names)
@@ -58,14 +58,14 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Spare the loop the full collections: a large fleet takes a quarter of a second each time.
 
     What is known of the fleet are values without cycles; counting references frees them.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
+    gc.set_threshold(YOUNG_OBJECTS, 3, FULL_COLLECTION_EVERY)
 
 
 def make_rules(settings: WebSettings) -> Rules:
