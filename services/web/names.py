@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gleaner.names import short_model
 from services.web.view import Gpu, Node
 
 
@@ -21,9 +22,7 @@ class Names:
 
     def model(self, model: str | None) -> str:
         """Return what a model is called."""
-        if not model:
-            return "unknown model"
-        return self.models.get(model, model.removeprefix("NVIDIA "))
+        return short_model(model or None, self.models) or "unknown model"
 
 
 def gpus_of(nodes: Iterable[Node]) -> dict[str, Gpu]:
