@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from gleaner.cli.broker import free_port
+
 CONFIGURATION = """
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -19,13 +21,6 @@ set_tcp_nodelay true
 log_type error
 log_type warning
 """
-
-
-def free_port() -> int:
-    """Return a port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program() -> str:

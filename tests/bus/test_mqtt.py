@@ -13,8 +13,9 @@ import pytest
 from gleaner.bus import mqtt
 from gleaner.bus.messages import RunnerState
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.cli.broker import free_port
 from tests.builders import NOW, until
-from tests.mosquitto import Mosquitto, free_port
+from tests.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.broker
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.cli.broker import free_port
 from services.recorder.packing import unpack
-from tests.mosquitto import free_port
 from tests.system import Stranger, System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
