@@ -288,5 +288,5 @@ def test_a_free_port_is_none_that_a_client_could_call_from() -> None:
 
 
 def test_a_free_port_of_an_address_that_is_not_ours_is_an_error() -> None:
-    with pytest.raises(OSError, match="no port of .* is free"):
+    with pytest.raises(OSError, match="no port of"):
         broker.free_port("192.0.2.1")
