@@ -150,8 +150,8 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(folder: Path) -> AsyncIterator[Machine]:
-    machine = Machine(folder)
+async def machine(common_path: Path) -> AsyncIterator[Machine]:
+    machine = Machine(common_path)
     machine.make(0, 7)
     machine.make(1, 8)
     yield machine
@@ -210,9 +210,9 @@ async def test_who_held_the_device_before_we_came_is_found(machine: Machine) -> 
     assert machine.last["minor-1"].holders[0].pid == pid
 
 
-async def test_a_grandchild_of_our_run_is_ours(machine: Machine, folder: Path) -> None:
+async def test_a_grandchild_of_our_run_is_ours(machine: Machine, common_path: Path) -> None:
     await machine.start(source="device-files", check_seconds=0.1)
-    go = folder / "go"
+    go = common_path / "go"
     device = machine.devices / "nvidia0"
     script = (
         f"while [ ! -e {go} ]; do sleep 0.02; done; (sh -c 'exec 3< {device}; sleep 600' & wait)"

@@ -29,8 +29,8 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def device(folder: Path) -> Path:
-    path = folder / "nvidia0"
+def device(common_path: Path) -> Path:
+    path = common_path / "nvidia0"
     os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
     return path
 
@@ -173,9 +173,9 @@ async def test_a_pass_in_small_steps_is_complete_in_time(
 
 
 async def test_identity_names_user_program_and_script(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    script = folder / "train.py"
+    script = common_path / "train.py"
     script.write_text("import time; time.sleep(600)")
     child = start(python_for_others(), script, "--key", "secret", user=NOBODY, env={
         "GLEANER_RUN_TOKEN": "token-1",
@@ -209,9 +209,9 @@ async def test_all_arguments_are_shown_only_on_request(start: Start) -> None:
 
 
 async def test_a_long_name_is_read_in_full(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    program = folder / "nvidia-persistenced"
+    program = common_path / "nvidia-persistenced"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     child = start(program, "600")
 
@@ -221,9 +221,9 @@ async def test_a_long_name_is_read_in_full(
 
 
 async def test_a_script_started_by_its_name_is_the_program(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    script = folder / "nvitop"
+    script = common_path / "nvitop"
     script.write_text(f"#!{python_for_others()}\nimport time; time.sleep(600)\n")
     script.chmod(0o755)
     child = start(script, "-1")
