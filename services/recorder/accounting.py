@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import rollup, samples, sessions, tables, use
+from services.recorder import hour_rows, rollup, samples, sessions, tables, use
 from services.recorder.adding import KNOWN, add, totals_of
 from services.recorder.local_time import LocalTime
 from services.recorder.names import Names
@@ -34,7 +34,6 @@ LATENESS = timedelta(seconds=90)
 _Values = dict[str, Any]
 _Key = tuple[int, datetime]
 """A device and when its bucket begins."""
-_TABLES = dict(zip(TIERS, tables.rolled, strict=True))
 
 
 @dataclass(kw_only=True)
@@ -197,17 +196,21 @@ async def _counted_stretches(
 
 
 async def _add_totals(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
-    for tier, table in _TABLES.items():
+    for tier in TIERS:
         parts: dict[_Key, list[_Values]] = {}
         for (device, slot), new in found.totals.items():
             start = rollup.start_in(tier, slot, local)
             parts.setdefault((device, start), []).append(new)
             parts.setdefault((tables.EVERY, start), []).append(new)
+        totals = {key: rollup.of_totals(mine) for key, mine in sorted(parts.items())}
+        if tier is HOUR:
+            await hour_rows.add(connection, totals.items())
+            continue
         rows = [
-            {"device": device, "start": start} | _stored(rollup.of_totals(mine))
-            for (device, start), mine in sorted(parts.items())
+            {"device": device, "start": start} | _stored(total)
+            for (device, start), total in totals.items()
         ]
-        await add(connection, table, rows)
+        await add(connection, tables.rolled[tier], rows)
 
 
 def _stored(totals: _Values) -> _Values:

@@ -72,8 +72,13 @@ def migrate(connection: Connection, name: str) -> Layout:
             logger.info("%s: a new database, layout %s", name, layout.newest)
         else:
             logger.info("%s: brought from layout %s to %s", name, layout.current, layout.newest)
-        command.upgrade(_config(connection), "head")
+        upgrade(connection, "head")
     return layout
+
+
+def upgrade(connection: Connection, to: str) -> None:
+    """Run the migrations up to one of them."""
+    command.upgrade(_config(connection), to)
 
 
 def _config(connection: Connection) -> Config:
