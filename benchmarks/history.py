@@ -159,7 +159,7 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     _names(database, nodes)
     last = int(NOW.timestamp()) // 300
     # Hours lie packed; before that they are rows as the others.
-    database.execute("CREATE TABLE hour AS SELECT * FROM sample_1d WHERE false")
+    database.execute("CREATE TEMP TABLE hour AS SELECT * FROM sample_1d WHERE false")
     _rolled(database, "hour", last - days * DAY, last, HOUR)
     _rolled(database, "sample_5m", last - 14 * DAY, last, 1)
     _sums(database)
@@ -170,7 +170,6 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     _runs(database, days, nodes, chance)
     _samples(database, nodes, chance)
     database.execute("COMMIT")
-    database.execute("VACUUM")
     database.close()
 
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import hour_rows, rollup, samples, sessions, tables, use
@@ -28,6 +28,7 @@ from services.recorder.upsert import insert_into
 
 NODES = 8
 """Of how many nodes five minutes are counted in one transaction; the writer waits no longer."""
+SEALED_ROWS = 1000
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; what is not over yet would be counted in vain."""
 
@@ -101,12 +102,15 @@ async def seal(connection: AsyncConnection, before: datetime) -> int:
     """Delete the samples of some old five minutes, and seal them; return how many, 0 if none."""
     own = tables.sample
     oldest = (await connection.execute(select(func.min(own.c.slot)))).scalar()
-    until = rollup.start_of(before, FIVE_MINUTES.width)
-    if oldest is None or oldest >= until:
+    if oldest is None:
         return 0
-    until = oldest + FIVE_MINUTES.width
-    waits = exists().where(tables.dirty.c.slot < until)
-    if (await connection.execute(select(waits))).scalar():
+    # Of a large fleet five minutes, of a small one more: the writer waits no longer.
+    some = select(own.c.slot).order_by(own.c.slot).offset(SEALED_ROWS).limit(1)
+    last = (await connection.execute(some)).scalar() or before
+    waits = (await connection.execute(select(func.min(tables.dirty.c.slot)))).scalar() or before
+    until = rollup.start_of(before, FIVE_MINUTES.width)
+    until = min(until, waits, max(last, oldest + FIVE_MINUTES.width))
+    if until <= oldest:
         return 0
     gone = await connection.execute(delete(own).where(own.c.slot < until))
     await connection.execute(delete(tables.stretch).where(tables.stretch.c.start < until))

@@ -32,8 +32,8 @@ MAXIMA = tuple(f"{gauge}_max" for gauge in GAUGES)
 COLUMNS = (*SUMS, *MINIMA, *MAXIMA)
 NO_MINIMUM, NO_MAXIMUM = 2**63 - 1, -(2**63)
 _STATES = slice(1, 1 + len(STATES))
-_KNOWN = SUMS[2 + len(STATES) + len(GAUGES) :]
 _FIRST = len(SUMS)
+_KNOWN = slice(2 + len(STATES) + len(GAUGES), _FIRST)
 _LAST = _FIRST + len(MINIMA)
 _VERSION = 1
 _RAW = -15
@@ -118,16 +118,12 @@ def numbers_of(totals: Mapping[str, Any]) -> Numbers:
 
 def numbers_of_stored(row: Mapping[str, Any]) -> Numbers:
     """Return a row of another roll-up as numbers, as it is stored."""
-    seconds = sum(row[name] for name in SUMS[_STATES])
-    found = []
-    for name in COLUMNS:
-        value = row[name]
-        if name in _KNOWN:
-            value = 0 if value is None else seconds - value
-        elif value is None:
-            value = NO_MINIMUM if name in MINIMA else NO_MAXIMUM
-        found.append(value)
-    return found
+    numbers = [row[name] for name in SUMS]
+    seconds = sum(numbers[_STATES])
+    numbers[_KNOWN] = [0 if one is None else seconds - one for one in numbers[_KNOWN]]
+    numbers += [NO_MINIMUM if row[name] is None else row[name] for name in MINIMA]
+    numbers += [NO_MAXIMUM if row[name] is None else row[name] for name in MAXIMA]
+    return numbers
 
 
 def stored(numbers: Sequence[int]) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def stored(numbers: Sequence[int]) -> dict[str, Any]:
     row: dict[str, Any] = dict(zip(COLUMNS, numbers, strict=True))
     seconds = sum(numbers[_STATES])
     row["seconds"] = seconds
-    for name in _KNOWN:
+    for name in SUMS[_KNOWN]:
         row[name] = seconds - row[name]
     for name in (*MINIMA, *MAXIMA):
         if row[name] in (NO_MINIMUM, NO_MAXIMUM):
