@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.figures import figure, print_machine
 from gleaner.bus.messages import HistoryQuery
-from services.recorder import answers, rollup, samples, tables, use
+from services.recorder import answers, hours, rollup, samples, tables, use
 from services.recorder.columns import from_microseconds, to_microseconds
 from services.recorder.packing import pack
 from services.recorder.questions import Known
@@ -40,7 +40,7 @@ MODELS = ("NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA L40S", "Tesl
 HOUR, DAY = 12, 288
 """In five minutes."""
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
-LAYOUT = "3"
+LAYOUT = "4"
 """Changes when other rows are generated."""
 
 
@@ -158,9 +158,12 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     database.execute("BEGIN")
     _names(database, nodes)
     last = int(NOW.timestamp()) // 300
-    _rolled(database, "sample_1h", last - days * DAY, last, HOUR)
+    # Hours lie packed; before that they are rows as the others.
+    database.execute("CREATE TEMP TABLE hour AS SELECT * FROM sample_1d WHERE false")
+    _rolled(database, "hour", last - days * DAY, last, HOUR)
     _rolled(database, "sample_5m", last - 14 * DAY, last, 1)
     _sums(database)
+    _pack(database)
     _use(database, last - days * DAY, days, nodes * GPUS, chance)
     _sessions(database, days, nodes * GPUS, chance)
     _events(database, days, nodes, chance)
@@ -227,11 +230,11 @@ def _rolled(database: sqlite3.Connection, table: str, first: int, last: int, wid
 
 
 def _sums(database: sqlite3.Connection) -> None:
-    names = [column.name for column in tables.sample_1h.c if not column.primary_key]
+    names = [column.name for column in tables.sample_1d.c if not column.primary_key]
     of = {"min": "min", "max": "max"}
     sums = ", ".join(f"{of.get(name.rpartition('_')[2], 'sum')}({name})" for name in names)
     listed = ", ".join(names)
-    starts = database.execute("SELECT DISTINCT start / 288 * 288 FROM sample_1h").fetchall()
+    starts = database.execute("SELECT DISTINCT start / 288 * 288 FROM hour").fetchall()
     months = [
         (start, int(from_microseconds(start * 300_000_000).replace(day=1).timestamp()) // 300)
         for (start,) in starts
@@ -240,17 +243,25 @@ def _sums(database: sqlite3.Connection) -> None:
     database.executemany("INSERT INTO month VALUES (?, ?)", months)
     database.execute(
         f"INSERT INTO sample_1d (device, start, {listed}) "
-        f"SELECT device, start / 288 * 288, {sums} FROM sample_1h GROUP BY 1, 2"
+        f"SELECT device, start / 288 * 288, {sums} FROM hour GROUP BY 1, 2"
     )
     database.execute(
         f"INSERT INTO sample_1mo (device, start, {listed}) SELECT device, m.start, {sums} "
         "FROM sample_1d s JOIN month m ON m.day = s.start GROUP BY 1, 2"
     )
-    for table in ("sample_5m", "sample_1h", "sample_1d", "sample_1mo"):
+    for table in ("sample_5m", "hour", "sample_1d", "sample_1mo"):
         database.execute(
             f"INSERT INTO {table} (device, start, {listed}) SELECT 0, start, {sums} "
             f"FROM {table} GROUP BY start"
         )
+
+
+def _pack(database: sqlite3.Connection) -> None:
+    names = [column.name for column in tables.sample_1d.c]
+    found = database.execute(f"SELECT {', '.join(names)} FROM hour ORDER BY device, start")
+    rows = (dict(zip(names, row, strict=True)) for row in found)
+    database.executemany("INSERT INTO sample_1h VALUES (?, ?, ?)", hours.packed(rows))
+    database.execute("DROP TABLE hour")
 
 
 def _use(
@@ -354,7 +365,7 @@ def _runs(database: sqlite3.Connection, days: int, nodes: int, chance: random.Ra
         ended = first + chance.randrange(36_000_000_000)
         is_evicted = chance.random() < 0.6
         stages = (
-            [chance.expovariate(300), chance.expovariate(1), chance.expovariate(2)]
+            [int(chance.expovariate(rate) * 1e6) for rate in (300, 1, 2)]
             if is_evicted
             else [None] * 3
         )

@@ -12,16 +12,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
 
-from services.recorder import tables, use
+from services.recorder import hour_rows, hours, tables, use
 from services.recorder.columns import Slot
 from services.recorder.history import BadQuestion, people
 from services.recorder.questions import Known, Question, Read, Shown
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, TIERS, Tier
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, Tier
 from services.recorder.spans import Part, of_one_offset, parts
 from services.recorder.units import parts_of
 
 _HOUR = 3600.0
-_STATE_TABLES = {tier.name: table for tier, table in zip(TIERS, tables.rolled, strict=True)}
 _STATE_SUMS = (
     "seconds",
     *(f"{state}_seconds" for state in STATES),
@@ -41,14 +40,12 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     query = question.query
     by = query.by or "user"
     of_people = by in ("user", "group") or query.user is not None
-    statement = (_of_people if of_people else _of_states)(question, known, by)
+    found = await (_of_people if of_people else _of_states)(read, question, known, by)
     sums: dict[tuple[Any, ...], _Totals] = {}
     shown: dict[tuple[Any, ...], Shown] = {}
-    found = await read(statement)
     if by == "group":
-        await known.groups.learn({known.names.text.get(row.user, "") for row in found})
-    for row in found:
-        total = row._asdict()
+        await known.groups.learn({known.names.text.get(total["user"], "") for total in found})
+    for total in found:
         name = _name(by, total, known)
         key = tuple(name.values())
         shown[key] = name
@@ -57,16 +54,20 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     return [shown[key] | _hours(scaled[key]) for key in _in_order(by, scaled)]
 
 
-def _of_states(question: Question, known: Known, by: str) -> Any:
+async def _of_states(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     devices = known.names.devices_of(query.node, query.gpu)
     is_all = query.node is None and query.gpu is None
     finer = {"day": (HOUR, DAY), "week": (HOUR, DAY), "hour": (HOUR,), "weekday_hour": (HOUR,)}
-    pieces = []
+    wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
+    pieces, found = list[Any](), list[_Totals]()
     for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
-        table = _STATE_TABLES[part.tier.name]
+        if part.tier is HOUR:
+            mine = await hour_rows.between(read, wanted, part.begin, part.end)
+            found += _of_hours(mine, by, offset)
+            continue
+        table = tables.rolled[part.tier]
         keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
-        wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
         total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
         total |= {
             name: tables.seconds_of(table, name)
@@ -75,10 +76,33 @@ def _of_states(question: Question, known: Known, by: str) -> Any:
         pieces.append(
             _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
         )
-    return _union(pieces)
+    return found + await _read_all(read, pieces)
 
 
-def _of_people(question: Question, known: Known, by: str) -> Any:
+def _of_hours(found: Iterable[hour_rows.Stretch], by: str, offset: timedelta) -> list[_Totals]:
+    """Return what packed hours come to, as they are stored."""
+    sums: dict[int, hours.Numbers] = {}
+    for one in found:
+        if by in _OF_DEVICE:
+            _add(sums, one.device, one.day.total(one.begin, one.end))
+            continue
+        for place in range(one.begin, one.end):
+            start = one.slot + one.day.starts[place]
+            _add(sums, _clock(start, offset) if by in _OF_CLOCK else start, one.day.at(place))
+    key = "device" if by in _OF_DEVICE else "clock" if by in _OF_CLOCK else "start"
+    return [{key: of} | _told(numbers) for of, numbers in sums.items()]
+
+
+def _add(sums: dict[int, hours.Numbers], key: int, numbers: hours.Numbers) -> None:
+    sums[key] = hours.together(sums[key], numbers) if key in sums else numbers
+
+
+def _told(numbers: hours.Numbers) -> _Totals:
+    row = hours.stored(numbers)
+    return {name: row[name] for name in (*_STATE_SUMS, *_STATE_LIMITS)}
+
+
+async def _of_people(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     of_some = by in _OF_DEVICE or query.node is not None or query.gpu is not None
     if of_some and by in _OF_CLOCK:
@@ -101,7 +125,7 @@ def _of_people(question: Question, known: Known, by: str) -> Any:
             some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
             statement = statement.where(table.c.device.in_(some))
         pieces.append(statement)
-    return _union(pieces)
+    return await _read_all(read, pieces)
 
 
 def _people_tiers(by: str, *, of_some: bool) -> tuple[Tier, ...]:
@@ -127,9 +151,13 @@ def _start(by: str, table: Any, offset: timedelta) -> dict[str, Any]:
     start = type_coerce(table.c.start, BigInteger)
     if by not in _OF_CLOCK:
         return {"start": start}
+    return {"clock": _clock(start, offset)}
+
+
+def _clock(start: Any, offset: timedelta) -> Any:
     # Five minutes since a Monday; 1970 began on a Thursday.
     local = start + (offset // FIVE_MINUTES.width + 3 * 24 * 12)
-    return {"clock": local // 12 % (7 * 24)}
+    return local // 12 % (7 * 24)
 
 
 def _summed(
@@ -148,6 +176,10 @@ def _summed(
     return statement.where(table.c.start >= part.begin, table.c.start < part.end).group_by(
         *keys.values()
     )
+
+
+async def _read_all(read: Read, pieces: list[Any]) -> list[_Totals]:
+    return [row._asdict() for row in await read(_union(pieces))] if pieces else []
 
 
 def _union(pieces: list[Any]) -> Any:

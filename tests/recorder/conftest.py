@@ -20,6 +20,7 @@ ON_BOTH = (
     "test_local_time",
     "test_month",
     "test_tidy",
+    "test_hours",
 )
 """Their tests that make a database; those marked `sqlite` are about its file."""
 _MAKES_ONE = {"tmp_path", "tmp_path_factory", "store"}
