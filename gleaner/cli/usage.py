@@ -65,6 +65,7 @@ def usage_table(rows: Sequence[Row]) -> Table:
         "GPU-hours": lambda row: f"{row['gpu_hours']:.1f}",
         **{name: _hours_of(name) for name in states},
         "utilization": lambda row: percent(row["utilization_percent"]),
+        **({"GiB·h": _memory} if any(row.get("memory_byte_hours") for row in rows) else {}),
         "kWh": lambda row: f"{row['energy_joules'] / _WATT_HOURS / 1000:.2f}",
     }
     return _table(rows, columns)
@@ -123,6 +124,11 @@ def _has(rows: Sequence[Row], state: str) -> bool:
 
 def _hours_of(state: str) -> Callable[[Row], str]:
     return lambda row: f"{row[f'{state}_hours']:.1f}"
+
+
+def _memory(row: Row) -> str:
+    hours = row.get("memory_byte_hours")
+    return "–" if hours is None else f"{hours / 2**30:.1f}"
 
 
 def _number(value: float | None, unit: float, name: str) -> str:

@@ -28,8 +28,9 @@ _STATE_SUMS = (
     "energy_joules",
     "utilization_percent_sum",
     "utilization_percent_seconds",
+    "memory_used_bytes_sum",
 )
-_STATE_LIMITS = ("utilization_percent_max",)
+_STATE_LIMITS = ("utilization_percent_max", "memory_used_bytes_max")
 _OF_DEVICE = ("node", "gpu", "model")
 _OF_CLOCK = ("hour", "weekday_hour")
 _slot = Slot()
@@ -233,4 +234,13 @@ def _hours(row: _Totals) -> Shown:
     # What was computed: 0.6 hours at 60 % for an hour.
     told["utilized_hours"] = weighed / 100 / _HOUR
     told["energy_joules"] = row["energy_joules"]
+    told["memory_byte_hours"] = _memory_byte_hours(row)
     return told
+
+
+def _memory_byte_hours(row: _Totals) -> float | None:
+    """Return memory times time, of what is known of it; None where nobody ever knew."""
+    of_gpus = "memory_used_bytes_sum" in row
+    total = row["memory_used_bytes_sum" if of_gpus else "memory_byte_seconds"]
+    most = row["memory_used_bytes_max" if of_gpus else "memory_max_bytes"]
+    return None if most is None else total / _HOUR

@@ -105,6 +105,8 @@ class Held:
     hours: float
     held_hours: float
     utilization_percent: float | None
+    memory_gib_hours: float | None
+    """Of what is known of it; None where nobody ever knew."""
 
 
 def event_of(row: Row) -> PastEvent:
@@ -165,6 +167,9 @@ def held_of(row: Row) -> Held:
         hours=float(row.get("seconds") or 0) / 3600,
         held_hours=float(row.get("held_seconds") or 0) / 3600,
         utilization_percent=float(row["utilization_sum"]) / weighed if weighed else None,
+        memory_gib_hours=None
+        if row.get("memory_max_bytes") is None
+        else float(row["memory_byte_seconds"]) / 2**30 / 3600,
     )
 
 

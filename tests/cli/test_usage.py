@@ -34,6 +34,14 @@ def test_usage_tells_people_entries_and_strangers_apart() -> None:
     ]
 
 
+def test_memory_is_told_where_it_is_known() -> None:
+    rows = [ALICE | {"memory_byte_hours": 3 * 2**29}, FOLD | {"memory_byte_hours": None}]
+
+    heading, alice, fold = lines(usage_table(rows))
+    assert heading[-2:] == ["GiB·h", "kWh"]
+    assert (alice[-2], fold[-2]) == ("1.5", "–")
+
+
 def test_a_series_says_a_dash_where_nobody_knew() -> None:
     point: dict[str, Any] = {
         "start": "2026-03-01T10:00:00+00:00", "seconds": 3600.0, "idle_seconds": 900.0,

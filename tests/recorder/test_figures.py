@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gleaner.bus.messages import SampleUser
 from services.recorder import answers, questions
 from services.recorder.history import BadQuestion
 from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import a_query
+from tests.recorder.builders import a_query, url
 from tests.recorder.test_history import page
-from tests.recorder.test_month import START
+from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.two_days import NOW
 
 KEEP = Retention(samples=timedelta(days=3), events=timedelta(days=731))
@@ -89,6 +91,30 @@ async def test_gpu_hours_by_user_are_those_of_the_story(store: Store) -> None:
     assert told == [("alice", None, 32, 8), (None, "fold", 24, 0), ("bob", None, 8, 0)]
     assert [row["shared_hours"] for row in rows] == [8, 0, 8]
     assert rows[2]["utilized_hours"] == pytest.approx(8 * 0.8)
+
+
+@pytest.mark.parametrize("by", ["node", "model", "day", "month", "weekday_hour"])
+async def test_memory_times_time_is_that_of_the_story(store: Store, by: str) -> None:
+    users = await ask(store, what="usage", since=START)
+    rows = await ask(store, what="usage", by=by, since=START)
+
+    told = {row["user"] or row["entry"]: row["memory_byte_hours"] / 2**30 for row in users}
+    assert told == {"alice": 32, "bob": 8 * 2, "fold": 24 / 1024}
+    total = sum(row["memory_byte_hours"] or 0 for row in rows) / 2**30
+    assert total == sum(told.values())
+
+
+async def test_memory_that_nobody_knew_is_not_none_at_all(tmp_path: Path) -> None:
+    someone = SampleUser(user="alice", processes=1)
+    changed = {"memory_used_bytes": None, "users": (someone,)}
+    async with Store(url(tmp_path)) as store:
+        first = a_sample(START + 180 * INTERVAL).model_copy(update=changed)
+        await record(store, [event(1, [first])], NOW)
+        await settle(store, NOW)
+
+        for by in ("user", "day"):
+            (row,) = await ask(store, what="usage", by=by, since=START)
+            assert row["memory_byte_hours"] is None
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
                     "held_seconds": 1800,
                     "utilization_sum": 50 * 7200,
                     "utilization_seconds": 7200,
+                    "memory_byte_seconds": 7200 * 3 * 2**30,
+                    "memory_max_bytes": 3 * 2**30,
                 }
             ],
         },
@@ -72,7 +74,7 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "A point stands for 5 min",
         "GPU 0: idle → busy (alice computes)",
         "fold evicted in 598 ms: alice is active at pts/3",
-        "2.0 0.50 50 %",
+        "2.0 0.50 50 % 6.0",
     ):
         assert expected in page
 
@@ -107,7 +109,12 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         busy,
         {
             "usage:user": [
-                {"user": "alice", "entry": None, **use(30, busy=20, held=10)},
+                {
+                    "user": "alice",
+                    "entry": None,
+                    "memory_byte_hours": 80 * 2**30,
+                    **use(30, busy=20, held=10),
+                },
                 {"user": None, "entry": "fold", **use(50)},
             ],
             "usage:group": [{"group": "vision", **use(30)}],
@@ -133,7 +140,7 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         "People had GPUs 30 % of the time",
         "10.0 h of them held without doing anything",
         "Least used: Sun 00–04, 3 % busy",
-        "alice 30.0 20.0 10.0 15.0 50 % 1.0",
+        "alice 30.0 20.0 10.0 15.0 50 % 80.0 1.0",
         "vision",
         "Boreas",
         "H100 80GB HBM3",
