@@ -156,7 +156,11 @@ class HistoryQuery(Message):
     gpu: str | None = None
     kind: str | None = None
     user: str | None = None
-    """Of sessions and usage: this person's only."""
+    """Of sessions and usage: this person's only; of events and runs: those that name them."""
+    entry: str | None = None
+    """Of events and runs: those of this workload."""
+    state: str | None = None
+    """Of runs: those that are in it; of events: those by which a GPU or run came into it."""
     by: (
         Literal[
             "user",
@@ -194,4 +198,7 @@ class HistoryAnswer(Message):
     rows: tuple[dict[str, JsonValue], ...] = ()
     cursor: str | None = None
     """Ask with this for the next page; None: that was all."""
+    looked_back_to: Utc | None = None
+    """Where a page has fewer rows than asked for, and a cursor: so far back it was looked for what
+    fits. One page looks through only so much; the next goes on from there."""
     error: str | None = None

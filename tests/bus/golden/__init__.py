@@ -132,7 +132,12 @@ GOLDEN: tuple[Message, ...] = (
         noticed_by="fanotify",
     ),
     HistoryAnswer(
-        client="cli-1", id="q1", rows=({"node": "n1", "sequence": 12},), cursor="abc", error="none"
+        client="cli-1",
+        id="q1",
+        rows=({"node": "n1", "sequence": 12},),
+        cursor="abc",
+        looked_back_to=NOW,
+        error="none",
     ),
     HistoryQuery(
         id="q1",
@@ -142,6 +147,8 @@ GOLDEN: tuple[Message, ...] = (
         gpu="GPU-1",
         kind="gpu",
         user="user1",
+        entry="fold",
+        state="busy",
         by="month",
         points=300,
         since=NOW,
