@@ -14,6 +14,7 @@ from tests.recorder.two_days import two_days
 ON_BOTH = (
     "test_store",
     "test_history",
+    "test_search",
     "test_accounting",
     "test_answers",
     "test_figures",
