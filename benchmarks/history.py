@@ -138,6 +138,11 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "events of a kind", {"what": "events", "kind": "problem"}
     yield "events of a node", {"what": "events", "node": node}
     yield "events of a GPU", {"what": "events", "gpu": f"GPU-{node}-3"}
+    yield "events, in vain for a user", {"what": "events", "user": "zoe"}
+    yield "events, in vain for a state", {"what": "events", "state": "lost"}
+    yield "events, in vain for a user on a node", {"what": "events", "user": "zoe", "node": node}
+    yield "runs, in vain for a user", {"what": "runs", "user": "zoe"}
+    yield "runs, in vain for a workload", {"what": "runs", "entry": "fishtest"}
     yield "runs", {"what": "runs", "limit": 1000}
     yield "runs that failed", {"what": "runs", "kind": "failed"}
     yield "runs of a GPU", {"what": "runs", "gpu": f"GPU-{node}-3"}

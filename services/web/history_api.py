@@ -39,6 +39,8 @@ class HistoryPage(BaseModel):
     rows: tuple[dict[str, JsonValue], ...]
     cursor: str | None
     """Ask with this for the next page; null: that was all."""
+    looked_back_to: Utc | None = None
+    """Where there are fewer rows than asked for, and a cursor: so far back was looked."""
 
 
 By: TypeAlias = Literal[
@@ -87,7 +89,15 @@ class UsageQuestion(SessionsQuestion):
     by: By = Field("user", description="`hour`: of the day; `weekday_hour`: 1 is Monday.")
 
 
-class EventsQuestion(PagedQuestion):
+class RunsQuestion(PagedQuestion):
+    """Which runs of ours there were."""
+
+    user: str | None = Field(None, max_length=100, description="That name this person only.")
+    entry: str | None = Field(None, max_length=80, description="Of this workload only.")
+    state: str | None = Field(None, max_length=80, description="That came into it only.")
+
+
+class EventsQuestion(RunsQuestion):
     """What happened."""
 
     kind: str | None = Field(None, max_length=80, description="Of this kind only.")
@@ -130,7 +140,9 @@ def make_history(questions: Questions) -> APIRouter:
         except Refused as error:
             raise HTTPException(400, str(error)) from error
         if not is_file:
-            return HistoryPage(rows=page.rows, cursor=page.cursor)
+            return HistoryPage(
+                rows=page.rows, cursor=page.cursor, looked_back_to=page.looked_back_to
+            )
         if page.cursor is not None and places.locked():
             raise HTTPException(503, f"{FILES_AT_ONCE} long files are being written; wait for them")
         return CsvFile(what, further_rows(questions, what, page, **filters), places)
@@ -156,7 +168,7 @@ def make_history(questions: Questions) -> APIRouter:
         return await answer("events", asked)
 
     @routes.get("/runs", response_model=HistoryPage)
-    async def runs(asked: Annotated[PagedQuestion, Query()]) -> Any:
+    async def runs(asked: Annotated[RunsQuestion, Query()]) -> Any:
         """Return the runs of our workloads with how fast they left, newest first."""
         return await answer("runs", asked)
 

@@ -13,6 +13,7 @@ import pytest
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from services.web import recorded
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
 from tests.web.conftest import Web
@@ -169,26 +170,64 @@ async def test_happenings_and_latencies_are_told(busy: Web) -> None:
     assert "evicted alice is active at pts/3 2.1 ms 184 ms 412 ms 598 ms" in runs
 
 
-async def test_filters_go_to_the_recorder_as_far_as_it_knows_them(busy: Web) -> None:
+async def test_filters_go_to_the_recorder(busy: Web) -> None:
     asked = tell(busy, {})
-    await text(busy, "/history?node=atlas&kind=gpu&since=2026-11-01&until=2026-11-02&gpu=GPU-1")
+    await text(
+        busy,
+        "/history?node=atlas&kind=gpu&since=2026-11-01&until=2026-11-02&gpu=GPU-1"
+        "&user=bob&entry=fold&state=busy",
+    )
 
     question = next(one for one in asked if one.what == "events")
     assert (question.node, question.kind, question.gpu) == ("atlas", "gpu", "GPU-1")
+    assert (question.user, question.entry, question.state) == ("bob", "fold", "busy")
     assert question.since == datetime(2026, 11, 1, tzinfo=UTC)
     assert question.until == datetime(2026, 11, 3, tzinfo=UTC)
 
 
-async def test_other_filters_are_applied_to_what_it_says(busy: Web) -> None:
-    rows = [gpu_event(NOW, "alice"), gpu_event(NOW, "bob"), gpu_event(NOW, "bob", "held")]
-    tell(busy, {"events": rows, "runs": [a_run(NOW), a_run(NOW, "render", "failed")]})
+async def test_links_keep_the_filter(busy: Web) -> None:
+    tell(busy, {"runs": [a_run(NOW)]})
+    page = html.unescape(
+        (await busy.client.get("/history?what=runs&user=nobody&state=evicted&cursor=x")).text
+    )
 
-    page = await text(busy, "/history?user=bob&state=busy")
-    runs = await text(busy, "/history?what=runs&entry=render&state=failed")
-    assert page.count("bob computes") == 1
-    assert "alice computes" not in page
-    assert "render atlas 0 failed" in runs
-    assert "evicted alice" not in runs
+    assert 'href="?what=runs&user=nobody&state=evicted">Newest' in page
+    assert 'href="?user=nobody"' in page, "states of runs are none of events"
+    assert "api/history/runs?user=nobody&state=evicted&format=csv" in page
+
+
+async def test_it_is_looked_further_back_until_the_page_is_full_or_told_how_far(
+    busy: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[HistoryQuery] = []
+
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        asked.append(query)
+        number = int(query.cursor or 0)
+        answer = HistoryAnswer(client=query.client, id=query.id)
+        if query.what == "events":
+            rows = (gpu_event(NOW, "alice"),) if number == 2 else ()
+            changes = {
+                "rows": rows,
+                "cursor": str(number + 1),
+                "looked_back_to": NOW - timedelta(days=number + 1) if number < 3 else None,
+            }
+            answer = answer.model_copy(update=changes)
+        busy.others.publish(answer)
+
+    busy.others.subscribe(HistoryQuery, reply)
+    page = await text(busy, "/history?user=alice")
+    assert "alice computes" in page
+    assert [(one.cursor, one.limit) for one in asked if one.what == "events"] == [
+        (None, 100), ("1", 100), ("2", 100), ("3", 99),
+    ]  # fmt: skip
+
+    monkeypatch.setattr(recorded, "SEARCH_SECONDS", 0)
+    page = await text(busy, "/history?user=alice")
+    assert "Looked back to 2026-11-20 12:00: nothing fits so far." in page
+    assert "Search further back" in page
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -288,7 +327,7 @@ async def test_the_api_answers_in_pages_and_as_a_file(web: Web) -> None:
     page = await web.client.get("/api/history/usage?by=user&node=atlas&limit=7")
     file = await web.client.get("/api/history/usage?by=user&format=csv")
 
-    assert page.json() == {"rows": rows, "cursor": None}
+    assert page.json() == {"rows": rows, "cursor": None, "looked_back_to": None}
     assert (asked[0].node, asked[0].limit) == ("atlas", 7)
     assert file.headers["content-type"].startswith("text/csv")
     assert "gleaner-usage.csv" in file.headers["content-disposition"]

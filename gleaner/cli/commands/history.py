@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gleaner.cli.commands.common import (
+    EXIT_USAGE,
     LOOK,
     Config,
     Csv,
+    Failed,
     Json,
     group,
     load,
@@ -29,7 +31,7 @@ commands = group()
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner events --follow`, `gleaner events --node gpu1 --limit 50`",
+    epilog="Examples: `gleaner events --follow`, `gleaner events --user ann --state held -n 50`",
 )
 def events(
     config: Config = None,
@@ -37,6 +39,12 @@ def events(
         bool, typer.Option("--follow", "-f", help="From now on, as they happen, until Ctrl-C.")
     ] = False,
     node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="gpu, people, run, problem…")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="That name this person.")] = None,
+    entry: Annotated[str | None, typer.Option("--entry", help="That name this workload.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="By which a GPU or run came into it.")
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many, the newest; not with --follow.")
     ] = 20,
@@ -51,9 +59,13 @@ def events(
         print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
 
     settings = load(config)
+    filters = {"kind": kind, "user": user, "entry": entry, "state": state}
     if follow:
+        if any(filters.values()):
+            raise Failed("--follow shows everything, or a --node", code=EXIT_USAGE)
         wait_for(record.follow(settings, node=node, say=say))
-    for row in [] if follow else wait_for(record.history(settings, node=node, limit=limit)):
+        return
+    for row in wait_for(record.history(settings, limit=limit, node=node, **filters)):
         say(row)
 
 
