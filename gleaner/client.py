@@ -28,6 +28,7 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, RequestKind, Response
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.figures import By
 from gleaner.fleet import Fleet, follow
 
 ANSWER_SECONDS = 10.0
@@ -36,9 +37,6 @@ PAGE_ROWS = 500
 
 HistoryWhat = Literal[
     "events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"
-]
-HistoryBy = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
 ]
 
 
@@ -130,7 +128,7 @@ class Client:
         user: str | None = None,
         entry: str | None = None,
         state: str | None = None,
-        by: HistoryBy | None = None,
+        by: By | None = None,
         points: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,

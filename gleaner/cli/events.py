@@ -19,11 +19,13 @@ Row = Mapping[str, Any]
 async def history(settings: Settings, *, limit: int, **filters: str | None) -> list[Row]:
     """Return the last events, oldest first, as the recorder has them; without the samples."""
     wanted: dict[str, Any] = {**filters}
+    rows: list[Row]
     async with (
         connected(settings) as client,
         aclosing(client.history(what="events", limit=limit, **wanted)) as found,
     ):
-        return [row async for row in found if row.get("kind") != EventKind.SAMPLES][::-1]
+        rows = [row async for row in found if row.get("kind") != EventKind.SAMPLES]
+        return rows[::-1]
 
 
 async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], None]) -> None:

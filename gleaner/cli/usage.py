@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TextIO
+from typing import Any
 
 from rich.table import Table
 
+from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import percent
 from gleaner.client import RequestFailed
+from gleaner.figures import By
 
 Row = Mapping[str, Any]
-By = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
-]
 _KEYS = (
     "user", "group", "entry", "node", "gpu", "model",
     "weekday", "hour", "day", "week", "month", "start",
@@ -84,12 +82,9 @@ def history_table(rows: Sequence[Row]) -> Table:
     return _table(rows, columns)
 
 
-def write_csv(rows: Sequence[Row], file: TextIO) -> None:
-    """Write rows for spreadsheets, each column in its own unit."""
-    if rows:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def as_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return rows for spreadsheets, each column in its own unit; the heading always."""
+    return comma_separated(columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def as_json(rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RequestKind
-from services.web.downloads import add_downloads
+from services.web.downloads import Downloads, add_downloads
 from services.web.history_api import Problem, make_history
 from services.web.live import Live
 from services.web.pages import CARDS_MAX
@@ -182,8 +182,9 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
             raise HTTPException(400, answer.error)
         return Events(rows=answer.rows, cursor=answer.cursor)
 
-    api.include_router(make_history(questions))
-    add_downloads(api, questions, Problem)
+    downloads = Downloads(questions)
+    api.include_router(make_history(questions, downloads))
+    add_downloads(api, downloads, Problem)
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from gleaner.names import Called
 from services.web.live import Live
-from services.web.names import Names
 from services.web.pages import Pages
 from services.web.questions import Questions
 from services.web.recorded import Found
@@ -32,7 +32,7 @@ class Desk:
     live: Live
     questions: Questions
     pages: Pages
-    names: Names
+    names: Called
 
     def nodes(self) -> tuple[Node, ...]:
         """Return all nodes; whether their readings are in them is not said."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -80,18 +79,6 @@ async def one_page(questions: Questions, what: What, **filters: Any) -> Found:
     if answer.error is not None:
         raise Refused(answer.error.rstrip("."))
     return Found(rows=answer.rows, cursor=answer.cursor, looked_back_to=answer.looked_back_to)
-
-
-async def further_rows(
-    questions: Questions, what: What, page: Found, **filters: Any
-) -> AsyncIterator[Row]:
-    """Yield the rows of a page and of all that follow it."""
-    while True:
-        for row in page.rows:
-            yield row
-        if page.cursor is None:
-            return
-        page = await one_page(questions, what, cursor=page.cursor, **filters)
 
 
 def _sentence(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.usage import history_table, usage_table, write_csv
+from gleaner.cli.usage import as_csv, history_table, usage_table
 
 ALICE: dict[str, Any] = {
     "user": "alice", "entry": None, "gpu_hours": 32.0, "busy_hours": 24.0, "held_hours": 8.0,
@@ -55,8 +55,7 @@ def test_a_series_says_a_dash_where_nobody_knew() -> None:
 
 
 def test_csv_has_a_heading_and_keeps_the_unknown_empty() -> None:
-    file = io.StringIO()
+    columns = ("user", "entry", "gpu_hours")
 
-    write_csv([{"user": "alice", "entry": None, "gpu_hours": 1.5}], file)
-
-    assert file.getvalue() == "user,entry,gpu_hours\nalice,,1.5\n"
+    assert as_csv(columns, [{"user": "a", "gpu_hours": 1.5}]) == "user,entry,gpu_hours\na,,1.5\n"
+    assert as_csv(columns, []) == "user,entry,gpu_hours\n"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gleaner.bus.messages import SampleUser
+from gleaner.figures import By, columns_of
 from services.recorder import answers, questions
 from services.recorder.history import BadQuestion
 from services.recorder.questions import Known
@@ -102,6 +103,18 @@ async def test_memory_times_time_is_that_of_the_story(store: Store, by: str) -> 
     assert told == {"alice": 32, "bob": 8 * 2, "fold": 24 / 1024}
     total = sum(row["memory_byte_hours"] or 0 for row in rows) / 2**30
     assert total == sum(told.values())
+
+
+async def test_every_answer_has_the_columns_that_are_promised(store: Store) -> None:
+    for by in get_args(By):
+        for user in (None, "alice"):
+            rows = await ask(store, what="usage", by=by, user=user, since=START)
+            assert tuple(rows[0]) == columns_of("usage", by, of_one_user=user is not None), by
+    for what, wanted in (("series", {"node": "n1", "since": START}), ("quotas", {})):
+        rows = await ask(store, what=what, **wanted)
+        assert tuple(rows[0]) == columns_of(what)
+    rows = await ask(store, what="latencies")
+    assert tuple(rows[0]) == columns_of("latencies")
 
 
 async def test_memory_that_nobody_knew_is_not_none_at_all(tmp_path: Path) -> None:

@@ -341,14 +341,25 @@ async def test_a_file_turns_all_pages(web: Web) -> None:
         query = delivery.message
         assert isinstance(query, HistoryQuery)
         number = int(query.cursor or 0)
-        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"number": number},))
+        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"kind": f"k{number}"},))
         more = {"cursor": str(number + 1)} if number < 3 else {}
         web.others.publish(answer.model_copy(update=more))
 
     web.others.subscribe(HistoryQuery, reply)
     file = await web.client.get("/api/history/events?format=csv")
 
-    assert file.text.split() == ["number", "0", "1", "2", "3"]
+    assert [row["kind"] for row in csv.DictReader(io.StringIO(file.text))] == [
+        "k0", "k1", "k2", "k3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["usage?by=day&", "series?gpu=G&", "quotas?", "runs?"])
+async def test_a_file_with_nothing_in_it_has_its_heading(web: Web, what: str) -> None:
+    tell(web, {})
+    file = await web.client.get(f"/api/history/{what}format=csv")
+
+    (heading,) = file.text.splitlines()
+    assert heading.count(",") > 3
 
 
 @pytest.mark.parametrize(

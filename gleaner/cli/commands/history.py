@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +21,7 @@ from gleaner.cli.commands.common import (
     seconds_of,
     wait_for,
 )
-
-By = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
-]
+from gleaner.figures import By, columns_of
 
 commands = group()
 
@@ -92,7 +89,8 @@ def usage(
 
     seconds = seconds_of("--since", since)
     rows = wait_for(figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user))
-    _show_figures(rows, figures.usage_table, as_json=as_json, as_csv=as_csv)
+    columns = columns_of("usage", by, of_one_user=user is not None)
+    _show_figures(rows, columns, figures.usage_table, as_json=as_json, as_csv=as_csv)
 
 
 @commands.command(
@@ -115,17 +113,19 @@ def history(
 
     seconds = seconds_of("--since", since)
     rows = wait_for(figures.history(load(config), target, since_seconds=seconds, points=points))
-    _show_figures(rows, figures.history_table, as_json=as_json, as_csv=as_csv)
+    columns = columns_of("series")
+    _show_figures(rows, columns, figures.history_table, as_json=as_json, as_csv=as_csv)
 
 
-def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -> None:
-
+def _show_figures(
+    rows: list[Any], columns: Sequence[str], table: Any, *, as_json: bool, as_csv: bool
+) -> None:
     from gleaner.cli import usage as figures
 
     if as_json:
         print(figures.as_json(rows))
     elif as_csv:
-        figures.write_csv(rows, sys.stdout)
+        print(figures.as_csv(columns, rows), end="")
     elif rows:
         screen().print(table(rows))
     else:
