@@ -102,6 +102,14 @@ class GpuView:
     blockers: tuple[Blocker, ...] | None
     """Why nothing (more) starts here; None: the scheduler has not said."""
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it counts as a GPU: one in MIG mode does not, its instances do.
+
+        Who holds an instance may be listed on both, and no sum may have that twice.
+        """
+        return self.inventory is None or self.inventory.schedulable
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeView:

@@ -96,7 +96,9 @@ def _gpus(gpus: list[Gpu]) -> Iterator[Metric]:
     holders = GaugeMetricFamily(
         "gleaner_gpu_holders", "Processes of others that hold the GPU.", labels=GPU_LABELS
     )
-    for gpu in gpus:
+    # A sum over all must not have a GPU in MIG mode beside its instances.
+    usable = [gpu for gpu in gpus if gpu.schedulable]
+    for gpu in usable:
         labels = _labels(gpu)
         for one in GpuCondition:
             state.add_metric((*labels, one.value), float(gpu.state is one))
@@ -112,7 +114,7 @@ def _gpus(gpus: list[Gpu]) -> Iterator[Metric]:
         ("power_watts", "Power drawn.", "power_watts"),
     ):
         family = GaugeMetricFamily(f"gleaner_gpu_{name}", text, labels=GPU_LABELS)
-        for gpu in gpus:
+        for gpu in usable if name.startswith("memory") else gpus:
             value = getattr(gpu, field)
             if value is not None:
                 family.add_metric(_labels(gpu), float(value))

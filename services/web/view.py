@@ -41,7 +41,7 @@ class Gpu(Value):
     memory_total_bytes: int | None
     power_limit_watts: float | None
     schedulable: bool
-    """False for the parent of MIG devices."""
+    """False for the parent of MIG devices: no sum counts it."""
     state: GpuCondition
     """`unknown` unless its node is online."""
     since: Utc | None

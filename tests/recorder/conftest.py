@@ -19,6 +19,7 @@ ON_BOTH = (
     "test_answers",
     "test_figures",
     "test_local_time",
+    "test_mig",
     "test_month",
     "test_tidy",
 )
