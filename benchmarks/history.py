@@ -93,6 +93,12 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
             "user": "user7",
         },
     )
+    one = {"what": "usage", "node": node, "user": "user7"}
+    for by in ("hour", "weekday_hour", "day"):
+        yield f"usage of a year by {by}, one user on one node", one | {"by": by, "since": odd}
+    some = NOW - timedelta(hours=12)
+    yield "usage of 12 hours by user, one node", one | {"user": None, "since": some}
+    yield "usage of 12 hours by node, one user", one | {"node": None, "by": "node", "since": some}
     spans = (("year", 365), ("month", 30), ("week", 7), ("day", 1))
     for name, days in spans:
         since = NOW - timedelta(days=days)

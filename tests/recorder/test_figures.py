@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -159,6 +159,31 @@ async def test_the_least_used_hours_of_the_day_show(store: Store) -> None:
     assert used["09"] == 4
     alone = await ask(store, what="usage", by="hour", user="bob", since=START)
     assert {row["hour"]: row["gpu_hours"] for row in alone} == {"16": 4, "17": 4}
+
+
+@pytest.mark.parametrize("by", ["hour", "weekday_hour", "day", "user"])
+@pytest.mark.parametrize("since", [START, START + timedelta(hours=10), NOW - timedelta(hours=9)])
+async def test_a_persons_hours_on_one_node_are_as_exact_as_on_all(
+    store: Store, by: str, since: datetime
+) -> None:
+    """All of them are on one node here."""
+    asked: dict[str, Any] = {"what": "usage", "by": by, "since": since, "user": "alice"}
+
+    of_node, of_all = await ask(store, node="n1", **asked), await ask(store, **asked)
+    names = ("hour", "weekday", "day", "user", "gpu_hours", "shared_hours")
+    told = [[{name: row.get(name) for name in names} for row in one] for one in (of_node, of_all)]
+    assert told[0] == told[1]
+
+
+async def test_a_persons_hours_are_told_of_one_gpu(store: Store) -> None:
+    asked: dict[str, Any] = {"what": "usage", "by": "hour", "since": START, "user": "bob"}
+
+    rows = await ask(store, gpu="GPU-2", **asked)
+    assert {row["hour"]: row["gpu_hours"] for row in rows} == {"16": 2, "17": 2}
+    assert (
+        sum(row["energy_joules"] for row in rows)
+        == sum(row["energy_joules"] for row in await ask(store, node="n1", **asked)) / 2
+    )
 
 
 async def test_sessions_come_newest_first_and_by_user(store: Store) -> None:
