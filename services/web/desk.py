@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,10 +57,11 @@ def asked_of(request: Request) -> dict[str, str]:
 
 
 def span_values(
-    span: Span, asked: Mapping[str, str], presets: tuple[Preset, ...]
+    span: Span, asked: Mapping[str, str], presets: tuple[Preset, ...], filters: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return what the choice of a range needs, with links one length back and forth."""
     kept = {"per": asked["per"]} if asked.get("per") in PERIODS else {}
+    kept |= {name: asked[name] for name in filters if asked.get(name)}
 
     def moved(times: int) -> str:
         by = times * span.length

@@ -151,6 +151,28 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         assert expected in page
 
 
+async def test_use_of_one_person_on_one_node_is_told_by_the_hour(busy: Web) -> None:
+    asked = tell(
+        busy,
+        {
+            "usage:user": [{"user": "alice", "entry": None, **use(3, busy=3)}],
+            "usage:weekday_hour": [{"weekday": 2, "hour": "09", **use(2.5, busy=2.5)}],
+        },
+    )
+    page = await text(busy, "/usage?node=boreas&user=alice&range=week")
+
+    assert "Usage by alice on Boreas" in page
+    assert "When alice uses GPUs GPU-hours, by hour of the week" in page
+    assert "Tue 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 2.5 0.0" in page
+    assert "Least used" not in page
+    usage = [one for one in asked if one.what == "usage"]
+    assert {(one.node, one.user) for one in usage} == {("boreas", "alice")}
+    links = html.unescape((await busy.client.get("/usage?node=boreas&user=alice")).text)
+    for kept in ("node=boreas&user=alice&range=day", "&node=boreas&user=alice&per=week"):
+        assert kept in links
+    assert "&node=boreas&user=alice&format=csv" in links
+
+
 async def test_happenings_and_latencies_are_told(busy: Web) -> None:
     fast = LATENCY | {"stage": "noticed_to_term", "p50_seconds": 0.0}
     tell(
