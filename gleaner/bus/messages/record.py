@@ -139,6 +139,18 @@ class RecorderState(Message):
     """`database.max_bytes`; None: no limit."""
     shortened: dict[str, Utc] = {}
     """What went before its time for want of room, and up to when."""
+    oldest: dict[str, Utc] = {}
+    """From when on there is what: `samples`, `five_minutes`, `hours`, `days`, `events`,
+    `sessions`; without what there is nothing of."""
+    kept_aside: dict[str, Utc] = {}
+    """Damaged files beside the database, and when they were put there: what they have is in no
+    answer."""
+    lost_events: int | None = None
+    """Numbers that nodes gave to events that never came; None: not known."""
+    unreadable_messages: int | None = None
+    """That were kept as they came; the newest thousand."""
+    behind_since: Utc | None = None
+    """Since when samples wait longer than usual to be summed up; None: they do not."""
     at: Utc
 
 

@@ -213,6 +213,11 @@ GOLDEN: tuple[Message, ...] = (
         used_bytes=9_900_000_000,
         max_bytes=10_000_000_000,
         shortened={"samples": NOW},
+        oldest={"events": NOW},
+        kept_aside={"gleaner.sqlite.damaged-20261121T120000000000": NOW},
+        lost_events=3,
+        unreadable_messages=1,
+        behind_since=NOW,
         at=NOW,
     ),
     Request(
