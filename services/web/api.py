@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from gleaner import __version__
 from gleaner.bus.message import Utc
-from gleaner.bus.messages import Blocker, RequestKind
+from gleaner.bus.messages import Blocker, RecorderState, RequestKind
 from services.web.downloads import Downloads, add_downloads
 from services.web.history_api import Problem, make_history
 from services.web.live import Live
@@ -140,6 +140,11 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         moment = live.moment()
         nodes = [one.node for one in moment.facts if node in (None, one.node)]
         return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
+
+    @api.get("/recorder")
+    async def recorder() -> RecorderState | None:
+        """Return how history is kept, and what is missing in it; null: no recorder was heard."""
+        return live.fleet.recorder
 
     @api.get("/runs")
     async def runs() -> tuple[ShownRun, ...]:

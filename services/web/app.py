@@ -109,7 +109,8 @@ def make_app(
 
     async def metrics(_: Request) -> Response:
         moment = live.moment()
-        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot()))
+        recorder = live.fleet.recorder
+        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot(), recorder))
         return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(

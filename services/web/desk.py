@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from gleaner.keeping import facts_of
 from gleaner.names import Called
 from services.web.live import Live
 from services.web.pages import Pages
@@ -45,6 +46,8 @@ class Desk:
     async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page; written in a thread, because the stream must not wait for it."""
         now = self.live.now()
+        fleet = self.live.fleet
+        values |= {"keeping": facts_of(fleet.recorder), "history_problem": fleet.history_problem}
         html = await asyncio.to_thread(
             self.pages.fill, template, at=now, now=now, names=self.names, **values
         )

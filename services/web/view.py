@@ -206,6 +206,8 @@ class Overview(Value):
     nodes: int
     nodes_online: int
     scheduler_online: bool
+    history_problem: str | None
+    """Why history is not kept just now, or not all of it; None: nothing is known to be wrong."""
     free_models: tuple[FreeModel, ...]
     not_counted: tuple[str, ...]
     """Whose last processes are not in the table of users, and why; the first few."""

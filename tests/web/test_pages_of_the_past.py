@@ -12,7 +12,7 @@ import pytest
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
-from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RecorderState
 from services.web import recorded
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
@@ -400,3 +400,29 @@ async def test_the_api_refuses_what_it_cannot_answer(web: Web, query: str, statu
     tell(web, {"quotas": "this recorder cannot tell of quotas"})
 
     assert (await web.client.get(f"/api/history/{query}")).status_code == status
+
+
+async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+    tell(busy, {})
+    state = RecorderState(
+        database="sqlite",
+        problem="gleaner.sqlite: disk is full",
+        used_bytes=5_000_000,
+        oldest={"events": NOW},
+        lost_events=3,
+        at=NOW,
+    )
+    await busy.say([state])
+
+    for path in ("/", "/usage", "/history"):
+        assert "Nothing is recorded, what happens waits at the nodes" in await text(busy, path)
+    for path in ("/usage", "/history"):
+        assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
+    metrics = (await busy.client.get("/metrics")).text
+    assert "gleaner_history_problem 1.0" in metrics
+    assert "gleaner_history_lost_events 3.0" in metrics
+    assert (await busy.client.get("/api/recorder")).json()["used_bytes"] == 5_000_000
+
+    await busy.say([state.model_copy(update={"problem": None})])
+    assert "Nothing is recorded, what" not in await text(busy, "/")
+    assert "gleaner_history_problem 0.0" in (await busy.client.get("/metrics")).text
