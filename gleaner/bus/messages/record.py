@@ -160,10 +160,20 @@ class HistoryQuery(Message):
 
     id: str
     client: Level
-    what: Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
+    what: Literal[
+        "events",
+        "runs",
+        "samples",
+        "sessions",
+        "series",
+        "usage",
+        "quotas",
+        "latencies",
+        "last_hour",
+    ]
     """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
     `usage`: GPU-hours; `quotas`: where each user stands this month; `latencies`: of evictions, by
-    stage."""
+    stage; `last_hour`: each GPU's utilization, one row for each node, a few nodes a page."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
