@@ -93,6 +93,12 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
             "user": "user7",
         },
     )
+    one = {"what": "usage", "node": node, "user": "user7"}
+    for by in ("hour", "weekday_hour", "day"):
+        yield f"usage of a year by {by}, one user on one node", one | {"by": by, "since": odd}
+    some = NOW - timedelta(hours=12)
+    yield "usage of 12 hours by user, one node", one | {"user": None, "since": some}
+    yield "usage of 12 hours by node, one user", one | {"node": None, "by": "node", "since": some}
     spans = (("year", 365), ("month", 30), ("week", 7), ("day", 1))
     for name, days in spans:
         since = NOW - timedelta(days=days)
@@ -138,6 +144,11 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "events of a kind", {"what": "events", "kind": "problem"}
     yield "events of a node", {"what": "events", "node": node}
     yield "events of a GPU", {"what": "events", "gpu": f"GPU-{node}-3"}
+    yield "events, in vain for a user", {"what": "events", "user": "zoe"}
+    yield "events, in vain for a state", {"what": "events", "state": "lost"}
+    yield "events, in vain for a user on a node", {"what": "events", "user": "zoe", "node": node}
+    yield "runs, in vain for a user", {"what": "runs", "user": "zoe"}
+    yield "runs, in vain for a workload", {"what": "runs", "entry": "fishtest"}
     yield "runs", {"what": "runs", "limit": 1000}
     yield "runs that failed", {"what": "runs", "kind": "failed"}
     yield "runs of a GPU", {"what": "runs", "gpu": f"GPU-{node}-3"}

@@ -140,6 +140,8 @@ def _lines(view: FleetView) -> list[str]:
         lines.append("no node has said anything yet")
     if not has_scheduler(view):
         lines.append("no scheduler is heard: nothing new starts")
+    if view.history_problem is not None:
+        lines.append(view.history_problem)
     if view.scheduler is not None:
         for pause in view.scheduler.pauses:
             what = " of ".join(filter(None, (pause.entry, pause.node or "everything")))
@@ -159,6 +161,8 @@ def as_json(view: FleetView) -> dict[str, Any]:
         "at": view.at.isoformat(),
         "has_scheduler": has_scheduler(view),
         "scheduler": _dump(view.scheduler),
+        "recorder": _dump(view.recorder),
+        "history_problem": view.history_problem,
         "nodes": [
             {
                 "node": node.node,

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import hour_rows, rollup, samples, sessions, tables, use
+from services.recorder import hour_rows, mig, rollup, samples, sessions, tables, use
 from services.recorder.adding import KNOWN, add, totals_of
 from services.recorder.local_time import LocalTime
 from services.recorder.names import Names
@@ -155,8 +155,9 @@ async def _compare(
     again = [key for key in found.samples if not sealed[key[1]]]
     before = await _counted(connection, again)
     stretches = await _counted_stretches(connection, again)
+    divided = _divided(names, found)
     for key, by_instant in found.samples.items():
-        mine = list(by_instant.values())
+        mine = mig.without_doubles(by_instant.values(), divided[key[1]])
         now = rollup.of_samples(mine)
         found.totals[key] = rollup.less(now, before[key]) if key in before else now
         for who, parts in use.stretches(mine).items():
@@ -169,6 +170,15 @@ async def _compare(
                 found.stretches += [
                     {"device": key[0], "start": key[1]} | known._asdict() | one for one in parts
                 ]
+
+
+def _divided(names: Names, found: _Found) -> dict[datetime, set[int]]:
+    """Return which GPUs are in MIG mode, by five minutes."""
+    devices: dict[datetime, set[int]] = {}
+    for device, slot in found.samples:
+        devices.setdefault(slot, set()).add(device)
+    parents = names.parents
+    return {slot: mig.divided(of_slot, parents) for slot, of_slot in devices.items()}
 
 
 async def _counted(connection: AsyncConnection, keys: list[_Key]) -> dict[_Key, _Values]:

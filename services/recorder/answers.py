@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from services.recorder import history, questions, sample_pages, series, standing, usage
+from services.recorder import history, questions, sample_pages, search, series, standing, usage
 from services.recorder.questions import Known, Read
 
 _FIGURES = {
@@ -26,6 +26,8 @@ async def answer(read: Read, query: HistoryQuery, known: Known, now: datetime) -
     questions.check_names(query, known)
     if query.what == "samples":
         return await sample_pages.answer(read, query, known.names)
+    if search.is_search(query):
+        return await search.answer(read, query, known.names, known.aliases)
     statement = history.statement_of(query, known.names, known.aliases)
     answer = history.answer_of(query, await read(statement))
     rows = tuple(

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Select, func, select, type_coerce
 
-from services.recorder import hour_rows, hours, rollup, samples, tables
+from services.recorder import hour_rows, hours, mig, rollup, samples, tables
 from services.recorder.adding import KNOWN
 from services.recorder.columns import from_slot, to_microseconds, to_slot
 from services.recorder.questions import Known, Question, Read, Shown
@@ -129,9 +129,13 @@ async def _of_samples(
         )
     )
     step = question.step // timedelta(microseconds=1)
-    found: dict[int, dict[Any, samples.Row]] = {}
+    found: dict[int, dict[Any, mig.Row]] = {}
+    parents = {one: of for one, of in known.names.parents.items() if of in wanted}
     for chunk in chunks:
-        for one in samples.read(chunk.data, wanted):
+        every = list(samples.read(chunk.data, wanted | parents.keys()))
+        divided = mig.divided((one["device"] for one in every), parents)
+        mine = [one for one in every if one["device"] in wanted]
+        for one in mig.without_doubles(mine, divided):
             if question.since < one["at"] <= question.until:
                 # A sample on the boundary belongs before it.
                 bucket = (to_microseconds(one["at"]) - 1) // step
@@ -149,7 +153,8 @@ def _point(row: dict[str, Any], step: timedelta) -> Shown:
         "resolution_seconds": step.total_seconds(),
         # PostgreSQL sums whole numbers to a decimal.
         "samples": int(row["samples"]),
-        "seconds": row["seconds"],
+        # In MIG mode it counts no time, and has readings nevertheless.
+        "seconds": row["seconds"] or max(row[name] for name in KNOWN),
         "energy_joules": row["energy_joules"] if row["energy_seconds"] else None,
     }
     for state in STATES:

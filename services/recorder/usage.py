@@ -1,7 +1,7 @@
 """Use by whatever is asked: GPU-hours of GPUs by their states, of people and entries by their own.
 
-Who used a GPU is kept by hours for all GPUs together, and by days for each. So people's use of one
-node or GPU is told by whole days.
+Who used a GPU is kept by hours for all GPUs together, and by days for each. The hours of one node
+or GPU, also those before the first and after the last whole day, are those of its sessions.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
 
-from services.recorder import hour_rows, hours, tables, use
+from services.recorder import hour_rows, hours, presence, tables, use
 from services.recorder.columns import Slot
-from services.recorder.history import BadQuestion, people
+from services.recorder.history import people
 from services.recorder.questions import Known, Question, Read, Shown
 from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, Tier
 from services.recorder.spans import Part, of_one_offset, parts
@@ -27,8 +27,9 @@ _STATE_SUMS = (
     "energy_joules",
     "utilization_percent_sum",
     "utilization_percent_seconds",
+    "memory_used_bytes_sum",
 )
-_STATE_LIMITS = ("utilization_percent_max",)
+_STATE_LIMITS = ("utilization_percent_max", "memory_used_bytes_max")
 _OF_DEVICE = ("node", "gpu", "model")
 _OF_CLOCK = ("hour", "weekday_hour")
 _slot = Slot()
@@ -105,10 +106,12 @@ def _told(numbers: hours.Numbers) -> _Totals:
 async def _of_people(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     of_some = by in _OF_DEVICE or query.node is not None or query.gpu is not None
-    if of_some and by in _OF_CLOCK:
-        raise BadQuestion(f"by {by}, people's use is known of all GPUs together; leave out node")
-    pieces = []
-    for part, offset in _parts(question, known, by, _people_tiers(by, of_some=of_some)):
+    users = _numbers(query.user, known)
+    pieces, found = [], list[_Totals]()
+    for part, offset in _parts(question, known, by, (HOUR,) if by in _OF_CLOCK else (HOUR, DAY)):
+        if of_some and part.tier is HOUR:
+            found += await _of_sessions(read, question, known, by, part, offset)
+            continue
         table = tables.use_1h if part.tier is HOUR else tables.use_1d
         keys = {"user": table.c.user, "entry": table.c.entry}
         if by in _OF_DEVICE:
@@ -117,21 +120,39 @@ async def _of_people(read: Read, question: Question, known: Known, by: str) -> l
             keys = _start(by, table, offset)
         total = {name: table.c[name] for name in use.SUMS}
         statement = _summed(part, table, keys, total, use.LIMITS)
-        if query.user is not None:
-            who = people(query.user, known.aliases)
-            numbers = [known.names.number.get(one, -1) for one in who]
-            statement = statement.where(table.c.user.in_(numbers))
+        if users is not None:
+            statement = statement.where(table.c.user.in_(users))
         if table is tables.use_1d:
             some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
             statement = statement.where(table.c.device.in_(some))
         pieces.append(statement)
-    return await _read_all(read, pieces)
+    return found + await _read_all(read, pieces)
 
 
-def _people_tiers(by: str, *, of_some: bool) -> tuple[Tier, ...]:
-    if by in _OF_CLOCK:
-        return (HOUR,)
-    return (DAY,) if of_some else (HOUR, DAY)
+async def _of_sessions(
+    read: Read, question: Question, known: Known, by: str, part: Part, offset: timedelta
+) -> list[_Totals]:
+    """Return what the sessions of some GPUs have within a part."""
+    query = question.query
+    is_all = query.node is None and query.gpu is None
+    devices = None if is_all else known.names.devices_of(query.node, query.gpu)
+    statement = presence.sessions_of(part, devices, _numbers(query.user, known))
+    sessions = [row._asdict() for row in await read(statement)]
+    if by in _OF_DEVICE or by in ("user", "group"):
+        keys = ("device",) if by in _OF_DEVICE else ("user", "entry")
+        return list(presence.spread(sessions, part, keys))
+    name = "clock" if by in _OF_CLOCK else "start"
+
+    def key_of(start: int) -> _Totals:
+        return {name: _clock(start, offset) if by in _OF_CLOCK else start}
+
+    return list(presence.spread_by_hour(sessions, part, known.local.hour_of, key_of))
+
+
+def _numbers(user: str | None, known: Known) -> list[int] | None:
+    if user is None:
+        return None
+    return [known.names.number.get(one, -1) for one in people(user, known.aliases)]
 
 
 def _parts(
@@ -265,4 +286,13 @@ def _hours(row: _Totals) -> Shown:
     # What was computed: 0.6 hours at 60 % for an hour.
     told["utilized_hours"] = weighed / 100 / _HOUR
     told["energy_joules"] = row["energy_joules"]
+    told["memory_byte_hours"] = _memory_byte_hours(row)
     return told
+
+
+def _memory_byte_hours(row: _Totals) -> float | None:
+    """Return memory times time, of what is known of it; None where nobody ever knew."""
+    of_gpus = "memory_used_bytes_sum" in row
+    total = row["memory_used_bytes_sum" if of_gpus else "memory_byte_seconds"]
+    most = row["memory_used_bytes_max" if of_gpus else "memory_max_bytes"]
+    return None if most is None else total / _HOUR

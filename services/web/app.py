@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gleaner.bus.messages import RequestKind
+from gleaner.names import Called
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
 from services.web.desk import Desk
@@ -28,7 +29,6 @@ from services.web.history_page import show_history
 from services.web.live import Live
 from services.web.metrics import CONTENT_TYPE
 from services.web.metrics import render as render_metrics
-from services.web.names import Names
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
@@ -45,11 +45,11 @@ STREAM_HEADERS = {
 
 
 def make_app(
-    live: Live, questions: Questions, rules: Rules, names: Names | None = None
+    live: Live, questions: Questions, rules: Rules, names: Called | None = None
 ) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
-    desk = Desk(live=live, questions=questions, pages=pages, names=names or Names())
+    desk = Desk(live=live, questions=questions, pages=pages, names=names or Called())
 
     async def page(
         request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
@@ -109,7 +109,8 @@ def make_app(
 
     async def metrics(_: Request) -> Response:
         moment = live.moment()
-        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot()))
+        recorder = live.fleet.recorder
+        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot(), recorder))
         return Response(text, media_type=CONTENT_TYPE)
 
     return Starlette(

@@ -265,6 +265,7 @@ class Live:
             connected=self._bus.connected,
             has_scheduler=has_scheduler,
             scheduler=self.fleet.scheduler,
+            history_problem=self.fleet.history_problem,
             evictions=tuple(self._evictions),
             version=__version__,
         )

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from gleaner.bus.messages import GpuCondition
+from gleaner.bus.messages import GpuCondition, RecorderState
 from gleaner.fleet import Presence
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
@@ -22,16 +22,17 @@ GPU_LABELS = ("node", "gpu", "index")
 STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear", "noticed_to_clear")
 
 
-def render(snapshot: Snapshot) -> bytes:
+def render(snapshot: Snapshot, recorder: RecorderState | None = None) -> bytes:
     """Return everything as Prometheus' text."""
     registry = CollectorRegistry()
-    registry.register(_Fleet(snapshot))
+    registry.register(_Fleet(snapshot, recorder))
     return bytes(generate_latest(registry))
 
 
 class _Fleet(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, recorder: RecorderState | None) -> None:
         self._snapshot = snapshot
+        self._recorder = recorder
 
     def collect(self) -> Iterator[Metric]:
         nodes = self._snapshot.nodes
@@ -41,6 +42,7 @@ class _Fleet(Collector):
         yield _runs(nodes)
         yield _blockers(nodes)
         yield _evictions(self._snapshot.overview.evictions)
+        yield from _history(self._recorder)
 
 
 def _overview(snapshot: Snapshot) -> Iterator[Metric]:
@@ -49,6 +51,11 @@ def _overview(snapshot: Snapshot) -> Iterator[Metric]:
         ("gleaner_bus_connected", "Whether the page has the broker.", overview.connected),
         ("gleaner_scheduler_online", "Whether a scheduler beats.", overview.scheduler_online),
         ("gleaner_paused", "Whether the fleet is paused.", bool(overview.pauses)),
+        (
+            "gleaner_history_problem",
+            "Whether history is not kept just now, or not all of it.",
+            overview.history_problem is not None,
+        ),
         ("gleaner_gpus", "GPUs that are known.", overview.gpus),
         ("gleaner_gpus_free", "GPUs a person may take at once: idle or ours.", overview.free),
     ):
@@ -96,7 +103,9 @@ def _gpus(gpus: list[Gpu]) -> Iterator[Metric]:
     holders = GaugeMetricFamily(
         "gleaner_gpu_holders", "Processes of others that hold the GPU.", labels=GPU_LABELS
     )
-    for gpu in gpus:
+    # A sum over all must not have a GPU in MIG mode beside its instances.
+    usable = [gpu for gpu in gpus if gpu.schedulable]
+    for gpu in usable:
         labels = _labels(gpu)
         for one in GpuCondition:
             state.add_metric((*labels, one.value), float(gpu.state is one))
@@ -112,7 +121,7 @@ def _gpus(gpus: list[Gpu]) -> Iterator[Metric]:
         ("power_watts", "Power drawn.", "power_watts"),
     ):
         family = GaugeMetricFamily(f"gleaner_gpu_{name}", text, labels=GPU_LABELS)
-        for gpu in gpus:
+        for gpu in usable if name.startswith("memory") else gpus:
             value = getattr(gpu, field)
             if value is not None:
                 family.add_metric(_labels(gpu), float(value))
@@ -153,6 +162,18 @@ def _evictions(runs: tuple[ShownRun, ...]) -> Metric:
         known = [value for value in values if value is not None]
         family.add_metric((stage,), count_value=len(known), sum_value=sum(known))
     return family
+
+
+def _history(recorder: RecorderState | None) -> Iterator[Metric]:
+    for name, text in (
+        ("used_bytes", "What all rows of history take, with their indexes."),
+        ("max_bytes", "What they may take."),
+        ("lost_events", "Events that nodes told of and that never came."),
+        ("unreadable_messages", "Messages that were kept as they came."),
+    ):
+        value = getattr(recorder, name, None)
+        if value is not None:
+            yield GaugeMetricFamily(f"gleaner_history_{name}", text, value=float(value))
 
 
 def _labels(gpu: Gpu) -> tuple[str, str, str]:

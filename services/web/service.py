@@ -16,11 +16,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gleaner.bus.mqtt import MqttBus
+from gleaner.names import Called
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
-from services.web.names import Names
 from services.web.questions import Questions
 from services.web.recall import recall
 from services.web.security import Rules
@@ -44,7 +44,7 @@ async def serve(settings: Settings) -> None:
     collect_rarely()
     rules = make_rules(settings.web)
     bus = MqttBus(connection(settings.bus), "web", "main")
-    names = Names(nodes=settings.web.display_names, models=settings.web.model_names)
+    names = Called(nodes=settings.web.display_names, models=settings.web.model_names)
     live = Live(bus, names.nodes, models=names.models)
     questions = Questions(bus)
     app = make_app(live, questions, rules, names)

@@ -199,7 +199,7 @@ def _show_gpu(
         model=names.short_model(inventory.name if inventory else None, models) or "unknown model",
         memory_total_bytes=inventory.memory_total_bytes if inventory else None,
         power_limit_watts=inventory.power_limit_watts if inventory else None,
-        schedulable=inventory.schedulable if inventory else True,
+        schedulable=gpu.is_usable,
         state=gpu.condition,
         since=state.since - ahead if state and is_current else None,
         summary=_summary(gpu, holders),

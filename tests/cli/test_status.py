@@ -7,6 +7,7 @@ import json
 
 from rich.console import Console
 
+from gleaner.bus.messages import RecorderState
 from gleaner.cli.status import as_json, table
 from gleaner.fleet import FleetView
 from tests.builders import NOW
@@ -92,3 +93,11 @@ def test_json_has_everything_and_is_json() -> None:
     assert atlas["gpus"][2]["run"] == "fold-7"
     assert atlas["gpus"][7]["reading"]["memory_used_bytes"] is None
     assert said["has_scheduler"] is True
+
+
+def test_what_is_wrong_with_history_is_told() -> None:
+    state = RecorderState(database="sqlite", problem="gleaner.sqlite: disk is full", at=NOW)
+    view = fleet_of([state])
+
+    assert "Nothing is recorded" in str(shown(view))
+    assert as_json(view)["recorder"]["problem"] == "gleaner.sqlite: disk is full"

@@ -176,3 +176,18 @@ def test_programs_get_numbers() -> None:
 
     assert (first["user"], first["memory_used_bytes"]) == ("alice", 124 * GIB)
     assert dict(zip(COLUMNS, rows(view)[0], strict=True))["gpus"] == "atlas-0,1"
+
+
+def test_who_is_on_an_instance_is_not_counted_on_its_parent_too() -> None:
+    messages = list(node("n1", {0: [holder("ann", 700)], 1: [holder("ann", 700)]}))
+    (inventory,) = [one for one in messages if isinstance(one, Inventory)]
+    parent, part = inventory.gpus
+    gpus = (
+        parent.model_copy(update={"schedulable": False}),
+        part.model_copy(update={"parent": parent.gpu}),
+    )
+    changed = inventory.model_copy(update={"gpus": gpus})
+    view = fleet_of([changed if one is inventory else one for one in messages])
+
+    (ann,) = users(view)
+    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MB", 1, "n1-1")

@@ -14,10 +14,12 @@ from tests.recorder.two_days import two_days
 ON_BOTH = (
     "test_store",
     "test_history",
+    "test_search",
     "test_accounting",
     "test_answers",
     "test_figures",
     "test_local_time",
+    "test_mig",
     "test_month",
     "test_tidy",
     "test_hours",

@@ -160,7 +160,7 @@ async def test_what_makes_no_sense_is_refused_and_leaves_no_file(
     client: Client, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestFailed, match="user goes with sessions"):
-        await table(client, tmp_path / "a.csv", what="events", user="alice")
+        await table(client, tmp_path / "a.csv", what="samples", user="alice")
 
     assert list(tmp_path.glob("*.csv")) == []
 

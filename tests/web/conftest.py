@@ -13,9 +13,9 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
+from gleaner.names import Called
 from services.web.app import make_app
 from services.web.live import Live
-from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from tests.builders import NOW
@@ -34,7 +34,7 @@ class Web:
         self.asked: list[Request] = []
         self.queried: list[HistoryQuery] = []
         rules = Rules(hosts=frozenset({"localhost"}), token=token)
-        names = Names(nodes={"boreas": "Boreas"})
+        names = Called(nodes={"boreas": "Boreas"})
         self.app = make_app(self.live, Questions(self.bus, 0.3), rules, names)
         self.client = self.browser()
 

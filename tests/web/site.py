@@ -14,10 +14,10 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
+from gleaner.names import Called
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
-from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from services.web.service import listen, make_server, serve_http
@@ -93,7 +93,7 @@ class Site:
         self._fleet.subscribe(Request, self._answer)
         recorder_bus = MemoryBus(broker, "recorder", "main")
         self.live = Live(self.bus, {"boreas": "Boreas"})
-        names = Names(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
+        names = Called(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
         app = make_app(self.live, Questions(self.bus, 1.0), self.rules, names)
         async with self._fleet, self.bus, recorder_bus, self._recorder(recorder_bus):
             with listen(self.settings) as listener:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gleaner.bus.messages import GpuCondition, Run, RunState
+from gleaner.bus.messages import GpuCondition, Inventory, Run, RunState
 from gleaner.fleet import Presence
+from services.web.held import held
 from services.web.live import Live
+from services.web.metrics import render
 from services.web.view import Node
 from tests.builders import NOW
 from tests.web.conftest import Web
@@ -188,3 +190,29 @@ async def test_an_online_node_without_current_readings_is_counted(busy: Web) -> 
     await busy.say([busy.example().beat("atlas")])
 
     assert "1 node without current readings" in busy.live.snapshot().overview.details
+
+
+async def test_a_gpu_in_mig_mode_is_in_no_sum_beside_its_instances(busy: Web) -> None:
+    before = busy.live.snapshot()
+    example = busy.example()
+    inventory = next(
+        one for one in example.messages() if isinstance(one, Inventory) and one.node == "atlas"
+    )
+    # Alice's becomes the parent, bob's held one another's.
+    gpus = tuple(
+        gpu.model_copy(update={"schedulable": gpu.index not in (0, 5)}) for gpu in inventory.gpus
+    )
+    await busy.say([inventory.model_copy(update={"gpus": gpus})])
+
+    moment = busy.live.moment()
+    after = moment.snapshot()
+    assert after.overview.gpus == before.overview.gpus - 2
+    assert after.overview.states["held"] == before.overview.states["held"] - 1
+    assert held(moment.facts) == []
+    assert sum(one.n_gpus for one in after.users) == sum(one.n_gpus for one in before.users) - 2
+    lines = [line for line in render(after).decode().splitlines() if gpu_id("atlas", 0) in line]
+    assert {line.partition("{")[0] for line in lines} == {
+        "gleaner_gpu_utilization_percent",
+        "gleaner_gpu_temperature_celsius",
+        "gleaner_gpu_power_watts",
+    }

@@ -132,7 +132,12 @@ GOLDEN: tuple[Message, ...] = (
         noticed_by="fanotify",
     ),
     HistoryAnswer(
-        client="cli-1", id="q1", rows=({"node": "n1", "sequence": 12},), cursor="abc", error="none"
+        client="cli-1",
+        id="q1",
+        rows=({"node": "n1", "sequence": 12},),
+        cursor="abc",
+        looked_back_to=NOW,
+        error="none",
     ),
     HistoryQuery(
         id="q1",
@@ -142,6 +147,8 @@ GOLDEN: tuple[Message, ...] = (
         gpu="GPU-1",
         kind="gpu",
         user="user1",
+        entry="fold",
+        state="busy",
         by="month",
         points=300,
         since=NOW,
@@ -206,6 +213,11 @@ GOLDEN: tuple[Message, ...] = (
         used_bytes=9_900_000_000,
         max_bytes=10_000_000_000,
         shortened={"samples": NOW},
+        oldest={"events": NOW},
+        kept_aside={"gleaner.sqlite.damaged-20261121T120000000000": NOW},
+        lost_events=3,
+        unreadable_messages=1,
+        behind_since=NOW,
         at=NOW,
     ),
     Request(

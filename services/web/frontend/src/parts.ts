@@ -80,6 +80,9 @@ export function answer(where: Where, overview: Overview, filter: Filter): Part {
     ${overview.connected && !overview.scheduler_online
       ? html`<p class="banner warn">${symbol("stale")} No scheduler is heard: nothing new starts. What runs goes on, and still leaves when somebody comes.</p>`
       : nothing}
+    ${overview.history_problem
+      ? html`<p class="banner warn">${symbol("stale")} ${overview.history_problem}</p>`
+      : nothing}
     ${overview.pauses.map(
       (pause) => html`<p class="banner warn">${symbol("held")} The fleet is paused ${pauseText(pause)}</p>`,
     )}
