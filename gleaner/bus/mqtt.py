@@ -32,6 +32,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
+from gleaner.bus.dial import refuse_itself
 from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
@@ -354,6 +355,9 @@ class MqttBus:
                 properties.SessionExpiryInterval = SESSION_SECONDS
                 properties.ReceiveMaximum = UNACKNOWLEDGED
         client.connect(host, port, KEEP_ALIVE_SECONDS, clean_start=clean, properties=properties)
+        connection: Any = client.socket()
+        if connection is not None:
+            refuse_itself(connection)
 
     def _read(self, client: paho.Client) -> None:
         self._guarded(client.loop_read)
