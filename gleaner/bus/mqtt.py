@@ -116,6 +116,8 @@ class MqttBus:
         self._asked_for: set[str] = set()
         self._refused: set[str] = set()
         self._connection = ""
+        self.since = datetime.now(UTC)
+        """What our availability says of when we first came."""
 
     @property
     def connected(self) -> bool:
@@ -381,6 +383,8 @@ class MqttBus:
             connection=self._connection,
             version=__version__,
             at=datetime.now(UTC) if state == "online" else None,
+            host=socket.gethostname(),
+            since=self.since,
         )
         return message.topic, encode(message)
 
