@@ -32,6 +32,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
+from gleaner.bus.dial import refuse_itself
 from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
@@ -119,6 +120,8 @@ class MqttBus:
         self._refused: set[str] = set()
         self._connection = ""
         self._window = Window(UNACKNOWLEDGED)
+        self.since = datetime.now(UTC)
+        """What our availability says of when we first came."""
 
     @property
     def connected(self) -> bool:
@@ -358,6 +361,9 @@ class MqttBus:
                 properties.SessionExpiryInterval = SESSION_SECONDS
                 properties.ReceiveMaximum = UNACKNOWLEDGED
         client.connect(host, port, KEEP_ALIVE_SECONDS, clean_start=clean, properties=properties)
+        connection: Any = client.socket()
+        if connection is not None:
+            refuse_itself(connection)
 
     def _read(self, client: paho.Client) -> None:
         self._guarded(client.loop_read)
@@ -402,6 +408,8 @@ class MqttBus:
             connection=self._connection,
             version=__version__,
             at=datetime.now(UTC) if state == "online" else None,
+            host=socket.gethostname(),
+            since=self.since,
         )
         return message.topic, encode(message)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from gleaner.bus.access import Account, access_rules
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
+from gleaner.bus.dial import dial
 from gleaner.cli.child import Program
 from gleaner.runtime import write_atomically
 
@@ -228,7 +229,7 @@ def broker_user() -> tuple[int, int] | None:
 def is_answered(address: Address, seconds: float = 1.0) -> bool:
     """Whether somebody listens there."""
     try:
-        with socket.create_connection((address.host, address.port), seconds):
+        with dial((address.host, address.port), seconds):
             return True
     except OSError:
         return False

@@ -50,7 +50,7 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
                 {
                     "user": "alice",
                     "entry": None,
-                    "container": None,
+                    "container": "notebook",
                     "begin": begin,
                     "end": at.isoformat(),
                     "seconds": 7200,
@@ -70,6 +70,8 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "Utilization 97 %",
         "Fan no answer",
         "alice computes (pid 4711, python)",
+        "in container notebook",
+        "alice notebook",
         "62.0 GiB 78 %",
         "mean 42 %, from 42 to 42 %",
         "A point stands for 5 min",
