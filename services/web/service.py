@@ -95,6 +95,9 @@ def listen(settings: WebSettings) -> Iterator[socket.socket]:
         listener.setblocking(False)
         # Its connections inherit it: the kernel ends one whose peer takes nothing any more.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
+        # asyncio sets this only on sockets whose protocol has a number, and ours has none: without
+        # it the body of an answer waits up to 40 ms for the other side's ACK of the head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

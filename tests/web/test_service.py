@@ -42,6 +42,17 @@ def test_an_address_that_is_not_ours_is_named() -> None:
         pass
 
 
+def test_the_body_of_an_answer_does_not_wait_for_the_other_side_to_confirm_its_head() -> None:
+    with (
+        listen(WebSettings(listen="127.0.0.1:0")) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("secret \nsecond line\n")
