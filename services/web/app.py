@@ -60,7 +60,7 @@ def make_app(
     ) -> Response:
         moment = live.moment()
         is_known = only is None or any(node.node == only for node in moment.facts)
-        peer = request.client.host if request.client else None
+        peer = rules.peer_of(request.scope)
         nodes = [node.node for node in moment.facts if only in (None, node.node)]
         # In a thread: a thousand nodes take a while, and the stream must not wait.
         html = await asyncio.to_thread(

@@ -11,7 +11,7 @@ import pytest
 
 from gleaner.bus.messages import HistoryAnswer, RequestKind
 from services.web.view import Snapshot
-from tests.web.conftest import Web
+from tests.web.conftest import BOB, Web
 from tests.web.example import MARKUP
 
 
@@ -262,6 +262,17 @@ async def test_who_may_not_change_anything_sees_no_buttons(busy: Web) -> None:
     assert "web.control_token_file" in page.text
     assert answer.status_code == 403
     assert "web.control_token_file" in answer.json()["detail"]
+
+
+async def test_another_user_of_this_machine_sees_no_buttons_either(busy: Web) -> None:
+    busy.user = BOB
+
+    page = (await busy.client.get("/")).text
+    answer = await busy.client.post("/api/pause", json={})
+
+    assert "Pause the fleet" not in page
+    assert "for root and the user who runs Gleaner" in words(page)
+    assert answer.status_code == 403
 
 
 async def test_the_token_opens_the_controls_to_other_machines() -> None:

@@ -70,10 +70,15 @@ def test_a_token_file_without_token_is_named(tmp_path: Path, contents: str | Non
         make_rules(WebSettings(control_token_file=file))
 
 
-def test_the_stream_passes_proxies_as_it_is() -> None:
-    with Site() as site, httpx2.stream("GET", f"{site.url}events") as answer:
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+def test_the_stream_passes_proxies_as_it_is(coding: str) -> None:
+    asked = {"accept-encoding": coding}
+    with (
+        Site() as site,
+        httpx2.stream("GET", f"{site.url}events", headers=asked) as answer,
+    ):
         assert answer.headers["content-type"].startswith("text/event-stream")
-        assert answer.headers["content-encoding"] == "identity"
+        assert answer.headers["content-encoding"] == coding
         assert answer.headers["x-accel-buffering"] == "no"
         assert next(answer.iter_lines()).startswith("id: ")
 

@@ -84,7 +84,7 @@ export function answer(where: Where, overview: Overview, filter: Filter): Part {
       (pause) => html`<p class="banner warn">${symbol("held")} The fleet is paused ${pauseText(pause)}</p>`,
     )}
     ${where.controls === "off"
-      ? html`<p class="banner note">You can look but not change anything from here: changes from other machines need <code>web.control_token_file</code>.</p>`
+      ? html`<p class="banner note">You can look but not change anything. That is for root and the user who runs Gleaner, at its own machine; for others it needs <code>web.control_token_file</code>.</p>`
       : nothing}`;
 }
 
