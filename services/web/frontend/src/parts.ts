@@ -111,7 +111,8 @@ export function legend(overview: Overview): Part {
   );
   return html`<ul class="legend" aria-label="States">${states.map(
     ([state, number]) => html`<li class="s-${state}">${symbol(state)}${state} <b>${number}</b></li>`,
-  )}</ul>`;
+  )}</ul>
+    <p class="loads">Utilization <span><i data-fill="1"></i>to 10 %</span> <span><i data-fill="5"></i>to 50 %</span> <span><i data-fill="10"></i>above</span></p>`;
 }
 
 /** The grid of a fleet that is not large; see large.ts for that. */
