@@ -429,8 +429,8 @@ class WebSettings(Section):
     )
     control_token_file: Path | None = Field(
         None,
-        description="A file whose first line lets people off this machine pause and drain. "
-        "Without it the controls work on loopback only.",
+        description="A file whose first line lets people pause and drain by the page. On the "
+        "machine itself root and the user who runs Gleaner need none; without it nobody else may.",
     )
     display_names: dict[str, str] = Field({}, description="Node id to the name shown for it.")
     model_names: dict[str, str] = Field(

@@ -421,10 +421,10 @@ async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> 
     for path in ("/usage", "/history"):
         assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
     metrics = (await busy.client.get("/metrics")).text
-    assert "gleaner_history_problem 1.0" in metrics
-    assert "gleaner_history_lost_events 3.0" in metrics
+    assert "gleaner_history_problem 1\n" in metrics
+    assert "gleaner_history_lost_events 3\n" in metrics
     assert (await busy.client.get("/api/recorder")).json()["used_bytes"] == 5_000_000
 
     await busy.say([state.model_copy(update={"problem": None})])
     assert "Nothing is recorded, what" not in await text(busy, "/")
-    assert "gleaner_history_problem 0.0" in (await busy.client.get("/metrics")).text
+    assert "gleaner_history_problem 0\n" in (await busy.client.get("/metrics")).text
