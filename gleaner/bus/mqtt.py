@@ -84,6 +84,17 @@ class Connection:
         return urlsplit(self.url).scheme == "mqtts"
 
 
+class _Client(paho.Client):
+    """paho reads as many packets in a row as it has unanswered ones; this one may stop between."""
+
+    has_enough: Callable[[], bool] | None = None
+
+    def _packet_read(self) -> MQTTErrorCode:
+        if self.has_enough is not None and self.has_enough():
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        return super()._packet_read()
+
+
 class MqttBus:
     """One connection to a broker that is made again whenever it is lost; see `Bus`.
 
@@ -292,7 +303,7 @@ class MqttBus:
         version = MQTTProtocolVersion.MQTTv5
         if self._to.protocol == "3.1.1":
             version = MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=version,
@@ -301,6 +312,8 @@ class MqttBus:
             manual_ack=self._durable,
         )
         client.connect_timeout = ANSWER_SECONDS
+        if self._durable:
+            client.has_enough = self._is_full
         client.max_inflight_messages_set(200)
         client.max_queued_messages_set(0)
         if self._to.user:

@@ -8,7 +8,8 @@ answers to pings must be heard.
 
 from __future__ import annotations
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
+"""Longer than a batch takes on a busy machine, shorter than a broker waits for a ping."""
 
 
 class Window:

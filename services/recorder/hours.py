@@ -46,7 +46,7 @@ Hours = dict[int, Numbers]
 
 
 class Day:
-    """The hours of one day: when they begin, and of each column a number for each of them."""
+    """The hours of one day: when they begin, and of each of COLUMNS a number for each of them."""
 
     def __init__(self, data: bytes) -> None:
         plain = zlib.decompress(data[1:], _RAW)
@@ -54,12 +54,15 @@ class Day:
         together = bytearray(len(plain))
         for place in range(_WIDTH):
             together[place::_WIDTH] = plain[place * count : (place + 1) * count]
-        numbers = array("q", bytes(together))
-        hours = count // (1 + len(COLUMNS))
-        self.starts = numbers[:hours]
-        self.columns = [
-            numbers[begin : begin + hours] for begin in range(hours, len(numbers), hours)
-        ]
+        self._numbers = array("q")
+        self._numbers.frombytes(together)
+        self._hours = count // (1 + len(COLUMNS))
+        self.starts = self._numbers[: self._hours]
+
+    def column(self, place: int, begin: int, end: int) -> array[int]:
+        """Return the numbers of some hours in one of COLUMNS."""
+        first = (1 + place) * self._hours
+        return self._numbers[first + begin : first + end]
 
     def place(self, slot: int) -> int:
         """Return which hour is the first that does not begin before some five minutes."""
@@ -67,22 +70,18 @@ class Day:
 
     def total(self, begin: int, end: int) -> Numbers:
         """Return what some hours come to."""
-        columns = [column[begin:end] for column in self.columns]
+        columns = [self.column(place, begin, end) for place in range(len(COLUMNS))]
         return [
             *map(sum, columns[:_FIRST]),
             *map(min, columns[_FIRST:_LAST]),
             *map(max, columns[_LAST:]),
         ]
 
-    def at(self, place: int) -> Numbers:
-        """Return one hour."""
-        return [column[place] for column in self.columns]
-
     def hours(self) -> Hours:
         """Return each hour."""
         return {
-            start: list(row)
-            for start, row in zip(self.starts, zip(*self.columns, strict=True), strict=True)
+            start: list(self._numbers[place + self._hours :: self._hours])
+            for place, start in enumerate(self.starts)
         }
 
 

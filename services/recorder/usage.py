@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
 
-from services.recorder import hour_rows, hours, presence, tables, use
+from services.recorder import hour_rows, hour_usage, presence, tables, use
 from services.recorder.columns import Slot
 from services.recorder.history import people
 from services.recorder.questions import Known, Question, Read, Shown
@@ -82,25 +82,11 @@ async def _of_states(read: Read, question: Question, known: Known, by: str) -> l
 
 def _of_hours(found: Iterable[hour_rows.Stretch], by: str, offset: timedelta) -> list[_Totals]:
     """Return what packed hours come to, as they are stored."""
-    sums: dict[int, hours.Numbers] = {}
-    for one in found:
-        if by in _OF_DEVICE:
-            _add(sums, one.device, one.day.total(one.begin, one.end))
-            continue
-        for place in range(one.begin, one.end):
-            start = one.slot + one.day.starts[place]
-            _add(sums, _clock(start, offset) if by in _OF_CLOCK else start, one.day.at(place))
-    key = "device" if by in _OF_DEVICE else "clock" if by in _OF_CLOCK else "start"
-    return [{key: of} | _told(numbers) for of, numbers in sums.items()]
-
-
-def _add(sums: dict[int, hours.Numbers], key: int, numbers: hours.Numbers) -> None:
-    sums[key] = hours.together(sums[key], numbers) if key in sums else numbers
-
-
-def _told(numbers: hours.Numbers) -> _Totals:
-    row = hours.stored(numbers)
-    return {name: row[name] for name in (*_STATE_SUMS, *_STATE_LIMITS)}
+    if by in _OF_DEVICE:
+        return hour_usage.by_device(found)
+    if by in _OF_CLOCK:
+        return hour_usage.by_clock(found, lambda start: int(_clock(start, offset)))
+    return hour_usage.by_start(found)
 
 
 async def _of_people(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:

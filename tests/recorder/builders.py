@@ -115,9 +115,9 @@ async def hours_of(store: Store, device: int = tables.EVERY) -> dict[datetime, d
     """Return what the hours of a device come to, by when they begin."""
     found = await hour_rows.between(store.read, [device], EPOCH, EPOCH + timedelta(days=36500))
     return {
-        from_slot(one.slot + one.day.starts[place]): hours.totals_of(one.day.at(place))
+        from_slot(one.slot + start): hours.totals_of(numbers)
         for one in found
-        for place in range(one.begin, one.end)
+        for start, numbers in one.day.hours().items()
     }
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
@@ -27,6 +27,7 @@ NUMBERS = st.lists(
 )
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(st.integers(0, 287), NUMBERS, min_size=1, max_size=30))
 def test_whatever_is_packed_comes_out_again(of_day: hours.Hours) -> None:
     assert Day(hours.pack(of_day)).hours() == dict(sorted(of_day.items()))

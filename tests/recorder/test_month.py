@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import Event, Sample, Samples, SampleUser
-from services.recorder import accounting, tables
+from services.recorder import tables
 from services.recorder.retention import Retention
 from services.recorder.rows import rows_of
 from services.recorder.store import Number, Store
@@ -162,9 +162,7 @@ async def play(store_url: str, *, seed: int) -> None:
 
 @pytest.mark.real
 @pytest.mark.timeout(300)
-async def test_a_month_comes_out_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Half a day of this one node at once, in place of 40 minutes.
-    monkeypatch.setattr(accounting, "NODES", 144)
+async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
     await play(url(tmp_path), seed=1)
 
     async with Store(url(tmp_path)) as store:
