@@ -118,6 +118,7 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
             "since": NOW - timedelta(days=1),
         },
     )
+    yield "the last hour of 20 nodes", {"what": "last_hour"}
     yield "samples of a node, one page", {"what": "samples", "node": "n0"}
     yield "samples of all nodes, one page", {"what": "samples"}
     for limit in (100, 1000):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from services.recorder import history, questions, sample_pages, search, series, standing, usage
+from services.recorder import (
+    history,
+    last_hour,
+    questions,
+    sample_pages,
+    search,
+    series,
+    standing,
+    usage,
+)
 from services.recorder.questions import Known, Read
 
 _FIGURES = {
@@ -22,6 +31,8 @@ async def answer(read: Read, query: HistoryQuery, known: Known, now: datetime) -
         question = questions.question_of(query, now)
         questions.check_names(query, known)
         return questions.page_of(question, await _FIGURES[query.what](read, question, known))
+    if query.what == "last_hour":
+        return await last_hour.answer(read, query, known.names, now)
     history.check(query)
     questions.check_names(query, known)
     if query.what == "samples":

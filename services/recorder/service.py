@@ -396,12 +396,18 @@ class Recorder:
     async def _tidy_up(self) -> None:
         while True:
             try:
+                await self._look()
+                # The first time this may take long.
                 await self._tidying.tidy(_now())
-                self._condition = await look(self._store.read)
+                await self._look()
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
-            self._say_state()
+                self._say_state()
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _look(self) -> None:
+        self._condition = await look(self._store.read)
+        self._say_state()
 
 
 def _set_aside(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from gleaner import __version__
@@ -137,6 +137,12 @@ class Live:
         newest_first = sorted([show_run(run), *others], key=lambda one: one.at, reverse=True)
         self._evictions = newest_first[:KEPT_EVICTIONS]
         self._looks_anew = True
+
+    def remember_hour(
+        self, node: str, start: datetime, gpus: Mapping[str, Sequence[int | None]]
+    ) -> None:
+        """Take note of utilization from before we began to listen, by the minute."""
+        self._hour.fill(node, start, gpus, self._clock())
 
     def flush(self) -> bool:
         """Work out what changed, a slice of it, and tell the watchers; return whether any did."""

@@ -23,7 +23,7 @@ from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
 from services.web.questions import Questions
-from services.web.recall import recall
+from services.web.recall import recall, recall_hour
 from services.web.security import Rules
 from services.web.settings import Settings
 
@@ -56,6 +56,7 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(keep_healthy(settings.node.data_directory, "web", bus), name="health")
             tasks.create_task(live.run(), name="live")
             tasks.create_task(recall(live, questions), name="recall")
+            tasks.create_task(recall_hour(live, questions), name="recall the last hour")
             tasks.create_task(serve_http(make_server(app), listener, live), name="http")
 
 

@@ -31,7 +31,8 @@ async def show_usage(desk: Desk, request: Request) -> Response:
     about = {name: asked[name] for name in FILTERS if asked.get(name)}
     kinds = ("user", "group", "node", "model", per, "weekday_hour", "hour")
     *found, quotas = await asyncio.gather(
-        *(_usage(desk, span, by, about) for by in kinds), ask(desk.questions, "quotas")
+        *(_usage(desk, span, by, about) for by in kinds),
+        ask(desk.questions, "quotas", user=about.get("user")),
     )
     by_kind = dict(zip(kinds, found, strict=True))
     of_one = "user" in about

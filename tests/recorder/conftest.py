@@ -19,6 +19,7 @@ ON_BOTH = (
     "test_accounting",
     "test_answers",
     "test_figures",
+    "test_last_hour",
     "test_local_time",
     "test_mig",
     "test_month",
