@@ -21,9 +21,11 @@ _SUMS = (
     "energy_joules",
     "utilization_percent_sum",
     _KNOWN,
+    "memory_used_bytes_sum",
 )
-_MAXIMUM = "utilization_percent_max"
-_PLACES = [COLUMNS.index(name) for name in (*_SUMS, _MAXIMUM)]
+_MAXIMA = ("utilization_percent_max", "memory_used_bytes_max")
+_PLACES = [COLUMNS.index(name) for name in (*_SUMS, *_MAXIMA)]
+_FIRST = len(_SUMS)
 _WEEK = 7
 
 Row = dict[str, Any]
@@ -33,10 +35,13 @@ def by_device(found: Iterable[Stretch]) -> list[Row]:
     """Return a row for each device."""
     sums: dict[int, list[int]] = {}
     for one in found:
-        *columns, largest = _columns(one)
-        total = [*map(sum, columns), max(largest)]
+        columns = _columns(one)
+        total = [*map(sum, columns[:_FIRST]), *map(max, columns[_FIRST:])]
         if before := sums.get(one.device):
-            total = [*map(add, before[:-1], total[:-1]), max(before[-1], total[-1])]
+            total = [
+                *map(add, before[:_FIRST], total[:_FIRST]),
+                *map(max, before[_FIRST:], total[_FIRST:]),
+            ]
         sums[one.device] = total
     return [{"device": device} | _row(total) for device, total in sums.items()]
 
@@ -53,25 +58,28 @@ def by_start(found: Iterable[Stretch]) -> list[Row]:
 def by_clock(found: Iterable[Stretch], clock: Callable[[int], int]) -> list[Row]:
     """Return a row for each hour of the week, as a function of five minutes since 1970 tells it."""
     sums: dict[tuple[int, bytes], list[Sequence[int]]] = {}
+    known_starts: dict[tuple[int, bytes], Sequence[int]] = {}
     for one in found:
         starts = one.day.starts[one.begin : one.end]
         key = one.slot // DAY % _WEEK, starts.tobytes()
-        columns = [starts, *_columns(one)]
+        columns = _columns(one)
         if before := sums.get(key):
-            columns[1:-1] = [
-                [*map(add, *pair)] for pair in zip(before[1:-1], columns[1:-1], strict=True)
+            pairs = [*zip(before, columns, strict=True)]
+            columns = [
+                *([*map(add, *pair)] for pair in pairs[:_FIRST]),
+                *([*map(max, *pair)] for pair in pairs[_FIRST:]),
             ]
-            columns[-1] = [*map(max, before[-1], columns[-1])]
         sums[key] = columns
+        known_starts[key] = starts
     return [
-        {"clock": clock(day * DAY + start)} | _row(total)
-        for (day, _), columns in sums.items()
-        for start, *total in zip(*columns, strict=True)
+        {"clock": clock(key[0] * DAY + start)} | _row(total)
+        for key, columns in sums.items()
+        for start, *total in zip(known_starts[key], *columns, strict=True)
     ]
 
 
 def _columns(one: Stretch) -> list[Sequence[int]]:
-    """Return the numbers of each of _SUMS, and of _MAXIMUM."""
+    """Return the numbers of each of _SUMS and _MAXIMA."""
     return [one.day.column(place, one.begin, one.end) for place in _PLACES]
 
 
@@ -80,5 +88,6 @@ def _row(total: Sequence[int]) -> Row:
     row["seconds"] = sum(total[: len(STATES)])
     # Of this, what was not known is kept.
     row[_KNOWN] = row["seconds"] - row[_KNOWN]
-    row[_MAXIMUM] = None if total[-1] == NO_MAXIMUM else total[-1]
+    for name, largest in zip(_MAXIMA, total[_FIRST:], strict=True):
+        row[name] = None if largest == NO_MAXIMUM else largest
     return row
