@@ -125,6 +125,7 @@ def connection(settings: BusSettings) -> Connection:
         client_id=settings.client_id,
         protocol=settings.protocol,
         ca_file=_text(settings.ca_file),
+        ca=settings.ca,
         certificate_file=_text(settings.certificate_file),
         key_file=_text(settings.key_file),
     )
