@@ -107,8 +107,10 @@ def test_another_node_id_than_the_enrolled_one_is_refused(
     Path("gleaner.toml").write_text('[node]\nid = "gpu8"\n')
 
     assert mistakes() == [
-        "gleaner.toml: node.id: is 'gpu8', but this host is enrolled as 'gpu7' "
-        "(GLEANER_BUS__ENROLMENT): leave it out, or enroll 'gpu8'"
+        (
+            "gleaner.toml: node.id: is 'gpu8', but this host is enrolled as 'gpu7' "
+            "(GLEANER_BUS__ENROLMENT): leave it out, or enroll 'gpu8'"
+        )
     ]
 
 
