@@ -22,14 +22,7 @@ commands = group()
 Volumes = Annotated[
     Path, typer.Option("--directory", help="Where the volumes lie, each by its service's name.")
 ]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="GLEANER_SERVER",
-        help="By which name hosts reach this server; with `:port` where it is not the usual one.",
-    ),
-]
+BY_WHICH_NAME = "By which name hosts reach this server; with `:port` where that is another."
 
 
 @commands.command(
@@ -41,7 +34,9 @@ def prepare(
     tls: Annotated[
         bool, typer.Option("--tls/--no-tls", envvar="GLEANER_TLS", help="Encrypt the bus.")
     ] = False,
-    server: Server = None,
+    server: Annotated[
+        str | None, typer.Option("--server", envvar="GLEANER_SERVER", help=BY_WHICH_NAME)
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -96,7 +91,9 @@ def enroll(
         Path | None,
         typer.Option("--output", help="Write a node's text to this file; once more keeps it."),
     ] = None,
-    server: Server = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help=f"{BY_WHICH_NAME} Default: as prepared.")
+    ] = None,
     directory: Volumes = Path("/gleaner"),
     as_json: Json = False,
 ) -> None:
