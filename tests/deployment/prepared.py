@@ -14,7 +14,7 @@ import psutil
 from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, broker_user, can_listen, free_port, is_answered
 from gleaner.cli.deployment.enroll import Change, enroll
-from gleaner.cli.deployment.prepare import BROKER, SERVICES, prepare
+from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare
 from gleaner.settings.enrolled import KEPT
 from gleaner.settings.enrolment import Enrolment, Part, account, decode
 
@@ -51,10 +51,8 @@ class Deployment:
 
     def prepare(self) -> list[str]:
         """Prepare it, once more."""
-        theirs = self.directory / "certificates"
-        return list(
-            prepare(self.directory, tls=self.tls, server="127.0.0.1", port=self.port, theirs=theirs)
-        )
+        wanted = Wanted(server="127.0.0.1", broker="127.0.0.1", port=self.port, tls=self.tls)
+        return list(prepare(self.directory, wanted))
 
     def spawn(self) -> None:
         """Start the broker by its script, as a user who may write nothing but the volume."""
@@ -97,10 +95,8 @@ class Deployment:
                 child.kill()
 
     def service(self, name: str) -> Connection:
-        """Return how a service connects; its broker is called `broker` among containers."""
-        said = decode((self.directory / name / KEPT).read_text())
-        url = said.url.replace("//broker:", "//127.0.0.1:")
-        return connection(said.model_copy(update={"url": url}))
+        """Return how a service connects."""
+        return connection(decode((self.directory / name / KEPT).read_text()))
 
     def enroll(self, node: str, change: Change = "new") -> Enrolment:
         """Enroll a node and wait until the broker knows."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gleaner.cli.app import run
-from gleaner.cli.deployment.prepare import BROKER, SERVICES
+from gleaner.cli.deployment.enroll import enroll, enrolled
+from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare
 from gleaner.settings.enrolment import Enrolment, decode
 from tests.deployment.prepared import volumes
 
@@ -50,9 +53,17 @@ def server(
     return Server(tmp_path, capsys, monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Volumes that were prepared, to copy: each file is written through to the disk."""
+    directory = volumes(tmp_path_factory.mktemp("made"))
+    list(prepare(directory, Wanted(server="gpus.example.org")))
+    return directory
+
+
 @pytest.fixture
-def prepared(server: Server) -> Server:
-    assert server("prepare").status == 0
+def prepared(server: Server, made: Path) -> Server:
+    shutil.copytree(made, server.directory, dirs_exist_ok=True)
     return server
 
 
@@ -199,3 +210,11 @@ def test_before_it_is_prepared_nobody_is_enrolled(server: Server) -> None:
     assert (
         said.err == f"{server.directory}/broker: is not prepared yet; `gleaner prepare` does that\n"
     )
+
+
+def test_several_enrolled_at_once_are_all_enrolled(prepared: Server) -> None:
+    names = [f"gpu{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: enroll(prepared.directory, "node", name, "new"), names))
+
+    assert {entry.name for entry in enrolled(prepared.directory)} == set(names)

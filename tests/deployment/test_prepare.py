@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli.deployment.prepare import BROKER, SERVICES, prepare
+from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare
 from gleaner.cli.deployment.register import Register, new_entry
 from gleaner.cli.deployment.volume import Unusable, read
 from gleaner.settings.enrolled import KEPT
@@ -25,7 +25,7 @@ def directory(tmp_path: Path) -> Path:
 
 def made(directory: Path, *, tls: bool = False, server: str | None = "server") -> list[str]:
     theirs = directory / "certificates"
-    return list(prepare(directory, tls=tls, server=server, port=None, theirs=theirs))
+    return list(prepare(directory, Wanted(server=server, tls=tls, certificates=theirs)))
 
 
 def account(directory: Path, service: str) -> Enrolment:
