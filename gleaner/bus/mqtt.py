@@ -15,7 +15,6 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +36,8 @@ from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
 from gleaner.bus.subscriptions import Subscriptions
+from gleaner.bus.trust import reason as reason_of
+from gleaner.bus.trust import trust
 from gleaner.bus.window import Window
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Connection:
     protocol: str = "auto"
     """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
     ca_file: str | None = None
+    ca: str | None = None
+    """The certificate authority itself (PEM), where it lies in no file."""
     certificate_file: str | None = None
     key_file: str | None = None
 
@@ -238,9 +241,8 @@ class MqttBus:
         try:
             client = self._make_client()
         except (OSError, ValueError) as error:
-            files = ", ".join(
-                file for file in (to.ca_file, to.certificate_file, to.key_file) if file
-            )
+            said = (to.ca_file or (to.ca and "bus.ca"), to.certificate_file, to.key_file)
+            files = ", ".join(file for file in said if file)
             self._complain(f"{to.url}: the certificates ({files}) cannot be used: {error}")
             return False
         connecting = asyncio.create_task(asyncio.to_thread(self._connect, client, host, port))
@@ -256,8 +258,7 @@ class MqttBus:
                     "as an MQTT broker does"
                 )
         except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or error
-            self._complain(f"the broker at {to.url} cannot be reached yet: {why}")
+            self._complain(f"the broker at {to.url} cannot be reached yet: {reason_of(error)}")
         except asyncio.CancelledError:
             # The thread cannot be stopped: let it finish, so that its socket gets closed.
             await asyncio.wait([connecting])
@@ -319,11 +320,13 @@ class MqttBus:
         if self._to.user:
             client.username_pw_set(self._to.user, self._to.password)
         if self._to.is_tls:
-            client.tls_set(
-                ca_certs=self._to.ca_file,
-                certfile=self._to.certificate_file,
-                keyfile=self._to.key_file,
-                cert_reqs=ssl.CERT_REQUIRED,
+            client.tls_set_context(
+                trust(
+                    ca_file=self._to.ca_file,
+                    ca=self._to.ca,
+                    certificate_file=self._to.certificate_file,
+                    key_file=self._to.key_file,
+                )
             )
         if self._announces:
             client.will_set(*self._availability("offline"), qos=1, retain=True)
@@ -433,7 +436,10 @@ class MqttBus:
         if reason.is_failure:
             if self._to.protocol == "auto" and reason == "Unsupported protocol version":
                 self._to = replace(self._to, protocol="3.1.1")
-            self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}")
+            hint = ""
+            if reason in ("Not authorized", "Bad user name or password"):
+                hint = " (there is no such account, or its password is another)"
+            self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}{hint}")
             self._lost.set()
             return
         self._asked_for.clear()

@@ -61,6 +61,13 @@ def test_a_lost_broker_is_told_above_everything_with_the_age_of_what_is_below() 
     assert as_json(example_fleet(), 72)["broker_lost_seconds"] == 72
 
 
+def test_a_clock_that_is_wrong_is_said() -> None:
+    example = Example(NOW)
+    fleet = fleet_of([*example.messages(), example.beat("atlas", hours=1)])
+
+    assert "its clock is 60 min behind ours" in shown(fleet)["atlas"]
+
+
 def test_a_reading_that_is_missing_is_a_dash() -> None:
     assert "–" in shown(example_fleet())["atlas:7"]
 
