@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gleaner.bus.messages import GpuCondition
-
 What = Literal["series", "usage", "quotas", "latencies"]
 By = Literal[
     "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
@@ -33,22 +31,24 @@ _GAUGES = (
     "sm_clock_mhz",
     "fan_percent",
 )
-_STATES = tuple(state.value for state in GpuCondition)
 
 
 def columns_of(what: What, by: By = "user", *, of_one_user: bool = False) -> tuple[str, ...]:
     """Return the names of the columns, in the order of an answer's rows."""
+    # The command line offers what there is without loading the contract.
+    from gleaner.bus.messages import GpuCondition
+
     match what:
         case "usage":
             hours: tuple[str, ...]
             if of_one_user or by in ("user", "group"):
                 hours = ("gpu_hours", "busy_hours", "held_hours", "shared_hours")
             else:
-                hours = ("gpu_hours", "share_used", *(f"{state}_hours" for state in _STATES))
+                hours = ("gpu_hours", "share_used", *(f"{state}_hours" for state in GpuCondition))
             return (*_KEYS.get(by, (by,)), *hours, *_OF_USE)
         case "series":
             gauges = (f"{gauge}{end}" for gauge in _GAUGES for end in ("", "_min", "_max"))
-            states = (f"{state}_seconds" for state in _STATES)
+            states = (f"{state}_seconds" for state in GpuCondition)
             figures = ("resolution_seconds", "samples", "seconds", "energy_joules")
             return ("start", *figures, *states, *gauges)
         case "quotas":
