@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,12 +28,19 @@ check: .make/dev  ## Linters, types, import rules, pure and in-memory tests (a m
 	scripts/check-front-end.sh
 	$(PYTHON) -m pytest -q -n 2 -m "$(CHEAP)"
 
-test: setup-test check  ## Everything: check, then brokers, processes, devices, browser, the whole system
-	$(PYTHON) -m pytest -q -n 2 -m "(real or broker) and not e2e" tests/recorder
-	# One after the other: tests that hold devices open would see each other's processes.
-	$(PYTHON) -m pytest -q -m "(real or broker) and not browser and not e2e and not gpu" --ignore tests/recorder
-	$(PYTHON) -m pytest -q -m "browser and not gpu"
-	$(PYTHON) -m pytest -q -m "e2e and not gpu"
+test: setup-test  ## Everything: check, then brokers, processes, devices, browser, the whole system
+	+$(MAKE) --no-print-directory -j 2 -O test-devices test-system check test-browser test-recorder
+
+# Tests that hold devices open would see each other's processes, so these two stages follow each
+# other; beside them goes what holds none.
+test-devices:
+	$(PYTHON) -m pytest -q -m "(real or broker) and not e2e and not gpu" --ignore tests/recorder --ignore tests/browser
+test-system: test-devices
+	$(PYTHON) -m pytest -q -m "e2e and not gpu" tests/e2e tests/faults
+test-browser:
+	$(PYTHON) -m pytest -q tests/browser
+test-recorder:
+	$(PYTHON) -m pytest -q -m "real or broker" tests/recorder
 
 docs: .make/dev  ## Write anew what is generated from the contract and the settings
 	$(PYTHON) -m gleaner.cli.documents
@@ -46,6 +53,9 @@ bench-reaction: setup-test  ## From a stranger's open() to SIGTERM, hundreds of 
 
 bench-node: setup-test  ## What an idle node costs
 	$(PYTHON) -m benchmarks.node $(ARGUMENTS)
+
+bench-passes: setup-test  ## What a look at 3,000 processes costs a node
+	$(PYTHON) -m benchmarks.passes $(ARGUMENTS)
 
 bench-start: setup-test  ## From `gleaner up` to a page with live GPUs
 	$(PYTHON) -m benchmarks.start $(ARGUMENTS)

@@ -31,10 +31,11 @@ from playwright.async_api import Browser, CDPSession, Page, async_playwright
 from benchmarks.figures import figure, print_machine
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.cli.broker import free_port
 from services.web.live import Live
 from services.web.service import collect_rarely
 from tests.browser.chromium import ARGUMENTS
-from tests.mosquitto import Mosquitto, free_port
+from tests.mosquitto import Mosquitto
 from tests.web.large import GPUS, HOURS_IN_ONE_HAND, TELEMETRY_SECONDS, LargeFleet
 
 PAINT_GOAL_SECONDS = 1.0

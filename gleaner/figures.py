@@ -33,22 +33,26 @@ _GAUGES = (
 )
 
 
-def columns_of(what: What, by: By = "user", *, of_one_user: bool = False) -> tuple[str, ...]:
-    """Return the names of the columns, in the order of an answer's rows."""
-    # The command line offers what there is without loading the contract.
+def _states() -> tuple[str, ...]:
+    # The command line asks for its options before it needs any message.
     from gleaner.bus.messages import GpuCondition
 
+    return tuple(state.value for state in GpuCondition)
+
+
+def columns_of(what: What, by: By = "user", *, of_one_user: bool = False) -> tuple[str, ...]:
+    """Return the names of the columns, in the order of an answer's rows."""
     match what:
         case "usage":
             hours: tuple[str, ...]
             if of_one_user or by in ("user", "group"):
                 hours = ("gpu_hours", "busy_hours", "held_hours", "shared_hours")
             else:
-                hours = ("gpu_hours", "share_used", *(f"{state}_hours" for state in GpuCondition))
+                hours = ("gpu_hours", "share_used", *(f"{state}_hours" for state in _states()))
             return (*_KEYS.get(by, (by,)), *hours, *_OF_USE)
         case "series":
             gauges = (f"{gauge}{end}" for gauge in _GAUGES for end in ("", "_min", "_max"))
-            states = (f"{state}_seconds" for state in GpuCondition)
+            states = (f"{state}_seconds" for state in _states())
             figures = ("resolution_seconds", "samples", "seconds", "energy_joules")
             return ("start", *figures, *states, *gauges)
         case "quotas":

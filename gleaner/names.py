@@ -35,8 +35,13 @@ class Called:
 
 
 def host(node: NodeView) -> str:
-    """Return the whole name of a node's host; its id while nothing is known of it."""
-    return (node.inventory and node.inventory.host) or node.node
+    """Return the whole name of a node's host; its id while nothing is known of it.
+
+    A simulated node is on no host: the one that it runs on has other GPUs, or none.
+    """
+    if node.is_simulated or node.inventory is None:
+        return node.node
+    return node.inventory.host or node.node
 
 
 def short_hosts(

@@ -25,8 +25,18 @@ EXIT_SETTINGS = 2
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings)."""
+def run(
+    name: str,
+    settings_type: type[S],
+    serve: Callable[[S], Awaitable[None]],
+    *,
+    node: Callable[[S], str] | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings).
+
+    `node` tells which node it is for, where there is one of its kind for each: a log that several
+    write to says who wrote a line.
+    """
     parser = argparse.ArgumentParser(
         prog=f"gleaner {name}",
         description=f"Run the {name} until SIGTERM or Ctrl-C; it logs to standard error.",
@@ -45,13 +55,13 @@ def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201 - before there is a log
         sys.exit(EXIT_SETTINGS)
-    set_up_log(name, settings.log.level)
+    set_up_log(f"{name} {node(settings)}" if node else name, settings.log.level)
     keep_from_others()
     sys.exit(asyncio.run(_until_stopped(serve(settings))))
 
 
 def set_up_log(name: str, level: str) -> None:
-    """Log to standard error, one line per record, with the service's name."""
+    """Log to standard error, one line per record, with who says it."""
     logging.basicConfig(
         level=level.upper(),
         format=f"%(asctime)s %(levelname)-7s {name}: %(message)s",

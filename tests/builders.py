@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +22,9 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
         raise AssertionError(f"not within {seconds:g} s") from None
 
 
-def open_to_others(tmp_path: Path) -> None:
-    """Let other users enter a folder of a test; the folder for all temporary files stays as is."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o001:
-            return
-        folder.chmod(0o755)
+@contextmanager
+def folder_for_all() -> Iterator[Path]:
+    """A folder for one test that other users may enter; pytest's `tmp_path` is closed to them."""
+    with tempfile.TemporaryDirectory(prefix="gleaner-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

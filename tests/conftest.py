@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.builders import folder_for_all
 from tests.mosquitto import Mosquitto
 from tests.nvml_stand_in import build
 
@@ -27,9 +27,8 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 @pytest.fixture
 def common_path() -> Iterator[Path]:
     """A directory that other users may enter; pytest's `tmp_path` is closed to them."""
-    with tempfile.TemporaryDirectory(prefix="gleaner-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with folder_for_all() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

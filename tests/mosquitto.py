@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Self
+
+from gleaner.bus.dial import dial
+from gleaner.cli.broker import free_port
 
 CONFIGURATION = """
 listener {port} 127.0.0.1
@@ -19,13 +22,6 @@ set_tcp_nodelay true
 log_type error
 log_type warning
 """
-
-
-def free_port() -> int:
-    """Return a port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program() -> str:
@@ -50,9 +46,8 @@ class Mosquitto:
         self.process = subprocess.Popen([program(), "-c", str(self._file)])
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+            with contextlib.suppress(OSError), dial(("127.0.0.1", self.port), 1):
+                return
             time.sleep(0.01)
         raise AssertionError("mosquitto did not answer within 10 s")
 

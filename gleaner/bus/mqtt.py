@@ -32,10 +32,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
+from gleaner.bus.dial import refuse_itself
 from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
 from gleaner.bus.subscriptions import Subscriptions
+from gleaner.bus.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,9 @@ STEADY_SECONDS = 5.0
 """A connection that lasted less was no success; the next attempt waits longer."""
 FLAPS = 4
 SESSION_SECONDS = 24 * 3600
-UNACKNOWLEDGED = 500
+UNACKNOWLEDGED = 150
+FULL_SECONDS = 0.005
+"""How long a client that took in enough waits before it looks again."""
 PACKET_BYTES = 1024
 """Room for topic and header: brokers limit the packet, not the payload."""
 OFFLINE = "the broker cannot be reached"
@@ -78,6 +82,17 @@ class Connection:
     def is_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return urlsplit(self.url).scheme == "mqtts"
+
+
+class _Client(paho.Client):
+    """paho reads as many packets in a row as it has unanswered ones; this one may stop between."""
+
+    has_enough: Callable[[], bool] | None = None
+
+    def _packet_read(self) -> MQTTErrorCode:
+        if self.has_enough is not None and self.has_enough():
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        return super()._packet_read()
 
 
 class MqttBus:
@@ -115,6 +130,9 @@ class MqttBus:
         self._asked_for: set[str] = set()
         self._refused: set[str] = set()
         self._connection = ""
+        self._window = Window(UNACKNOWLEDGED)
+        self.since = datetime.now(UTC)
+        """What our availability says of when we first came."""
 
     @property
     def connected(self) -> bool:
@@ -214,7 +232,7 @@ class MqttBus:
     async def _live(self) -> bool:
         """Live through one connection; return whether there was one."""
         self._lost, self._was_answered = asyncio.Event(), False
-        self._connection = uuid.uuid4().hex
+        self._connection, self._window = uuid.uuid4().hex, Window(UNACKNOWLEDGED)
         to = self._to
         host, port = to.address
         try:
@@ -285,7 +303,7 @@ class MqttBus:
         version = MQTTProtocolVersion.MQTTv5
         if self._to.protocol == "3.1.1":
             version = MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=version,
@@ -294,6 +312,8 @@ class MqttBus:
             manual_ack=self._durable,
         )
         client.connect_timeout = ANSWER_SECONDS
+        if self._durable:
+            client.has_enough = self._is_full
         client.max_inflight_messages_set(200)
         client.max_queued_messages_set(0)
         if self._to.user:
@@ -354,9 +374,33 @@ class MqttBus:
                 properties.SessionExpiryInterval = SESSION_SECONDS
                 properties.ReceiveMaximum = UNACKNOWLEDGED
         client.connect(host, port, KEEP_ALIVE_SECONDS, clean_start=clean, properties=properties)
+        connection: Any = client.socket()
+        if connection is not None:
+            refuse_itself(connection)
 
     def _read(self, client: paho.Client) -> None:
         self._guarded(client.loop_read)
+        if self._durable and self._is_full():
+            with contextlib.suppress(OSError, ValueError):
+                asyncio.get_running_loop().remove_reader(client.socket())  # type: ignore[arg-type]
+            self._read_later(client)
+
+    def _is_full(self) -> bool:
+        return self._window.is_full(asyncio.get_running_loop().time())
+
+    def _read_later(self, client: paho.Client) -> None:
+        asyncio.get_running_loop().call_later(FULL_SECONDS, self._read_again, client)
+
+    def _read_again(self, client: paho.Client) -> None:
+        sock: Any = client.socket()
+        if sock is None or sock.fileno() < 0:
+            return
+        if self._is_full():
+            self._read_later(client)
+            return
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._read, client)
+        # Of an encrypted connection something may have been read, and wait in us.
+        self._read(client)
 
     def _write(self, client: paho.Client) -> None:
         self._guarded(client.loop_write)
@@ -377,6 +421,8 @@ class MqttBus:
             connection=self._connection,
             version=__version__,
             at=datetime.now(UTC) if state == "online" else None,
+            host=socket.gethostname(),
+            since=self.since,
         )
         return message.topic, encode(message)
 
@@ -462,9 +508,11 @@ class MqttBus:
                 self._subscriptions.hand_out(delivery)
             return
 
-        mid, qos = message.mid, message.qos
+        mid, qos, window = message.mid, message.qos, self._window
+        window.receive()
 
         def acknowledge() -> None:
+            window.acknowledge(asyncio.get_running_loop().time())
             # Each connection has a client of its own, so a late acknowledgement of an earlier
             # one ends at a closed socket and cannot hit another packet's id.
             if client.is_connected():

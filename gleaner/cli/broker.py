@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pwd
+import random
 import secrets
 import shutil
 import socket
@@ -24,10 +26,12 @@ from pathlib import Path
 
 from gleaner.bus.access import Account, access_rules
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
+from gleaner.bus.dial import dial
 from gleaner.cli.child import Program
 from gleaner.runtime import write_atomically
 
 OPERATOR = "operator"
+_LOWEST_PORT = 20000  # below lie the ports of well-known programs
 _ITERATIONS = 101  # mosquitto's own; our passwords are 32 random bytes, which nobody guesses
 
 
@@ -225,7 +229,7 @@ def broker_user() -> tuple[int, int] | None:
 def is_answered(address: Address, seconds: float = 1.0) -> bool:
     """Whether somebody listens there."""
     try:
-        with socket.create_connection((address.host, address.port), seconds):
+        with dial((address.host, address.port), seconds):
             return True
     except OSError:
         return False
@@ -258,8 +262,20 @@ def kept_port(directory: Path) -> int:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free right now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free right now, and that no client gets as its own.
+
+    A client that calls a port of loopback where nobody listens yet may be given that same port to
+    call from, and then talks to itself: a server that starts a moment later finds it taken.
+    """
+    for _ in range(1000):
+        port = random.randrange(_LOWEST_PORT, _first_ephemeral_port())  # noqa: S311 - any port does
+        if can_listen(host, port):
+            return port
+    raise OSError(errno.EADDRINUSE, f"no port of {host} is free")
+
+
+def _first_ephemeral_port() -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+        return max(int(text.split()[0]), _LOWEST_PORT + 1000)
+    return 32768

@@ -31,13 +31,17 @@ async def look(read: Callable[[Any], Awaitable[Sequence[Any]]]) -> Condition:
         ((found,),) = await read(select(value).where(*where))
         return found
 
-    rolled = zip(("five_minutes", "hours", "days"), tables.rolled, strict=False)
+    rolled = {
+        "five_minutes": tables.sample_5m,
+        "hours": tables.sample_1h,  # to the day
+        "days": tables.sample_1d,
+    }
     oldest = {
         "samples": await one(func.min(tables.sample.c.slot)),
         # The sum of all GPUs lies in the order of time.
         **{
             name: await one(func.min(table.c.start), table.c.device == tables.EVERY)
-            for name, table in rolled
+            for name, table in rolled.items()
         },
         "events": await one(func.min(tables.event.c.at)),
         "sessions": await one(func.min(tables.session.c.begin)),

@@ -12,16 +12,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
 
-from services.recorder import presence, tables, use
+from services.recorder import hour_rows, hour_usage, presence, tables, use
 from services.recorder.columns import Slot
 from services.recorder.history import people
 from services.recorder.questions import Known, Question, Read, Shown
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, TIERS, Tier
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, Tier
 from services.recorder.spans import Part, of_one_offset, parts
 from services.recorder.units import parts_of
 
 _HOUR = 3600.0
-_STATE_TABLES = {tier.name: table for tier, table in zip(TIERS, tables.rolled, strict=True)}
 _STATE_SUMS = (
     "seconds",
     *(f"{state}_seconds" for state in STATES),
@@ -42,14 +41,11 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     query = question.query
     by = query.by or "user"
     of_people = by in ("user", "group") or query.user is not None
+    found = await (_of_people if of_people else _of_states)(read, question, known, by)
     sums: dict[tuple[Any, ...], _Totals] = {}
     shown: dict[tuple[Any, ...], Shown] = {}
-    if of_people:
-        found = await _of_people(read, question, known, by)
-    else:
-        found = [row._asdict() for row in await read(_of_states(question, known, by))]
     if by == "group":
-        await known.groups.learn({known.names.text.get(row["user"], "") for row in found})
+        await known.groups.learn({known.names.text.get(total["user"], "") for total in found})
     for total in found:
         name = _name(by, total, known)
         key = tuple(name.values())
@@ -59,16 +55,20 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     return [shown[key] | _hours(scaled[key]) for key in _in_order(by, scaled)]
 
 
-def _of_states(question: Question, known: Known, by: str) -> Any:
+async def _of_states(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     devices = known.names.devices_of(query.node, query.gpu)
     is_all = query.node is None and query.gpu is None
     finer = {"day": (HOUR, DAY), "week": (HOUR, DAY), "hour": (HOUR,), "weekday_hour": (HOUR,)}
-    pieces = []
+    wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
+    pieces, found = list[Any](), list[_Totals]()
     for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
-        table = _STATE_TABLES[part.tier.name]
+        if part.tier is HOUR:
+            mine = await hour_rows.between(read, wanted, part.begin, part.end)
+            found += _of_hours(mine, by, offset)
+            continue
+        table = tables.rolled[part.tier]
         keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
-        wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
         total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
         total |= {
             name: tables.seconds_of(table, name)
@@ -77,7 +77,16 @@ def _of_states(question: Question, known: Known, by: str) -> Any:
         pieces.append(
             _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
         )
-    return _union(pieces)
+    return found + await _read_all(read, pieces)
+
+
+def _of_hours(found: Iterable[hour_rows.Stretch], by: str, offset: timedelta) -> list[_Totals]:
+    """Return what packed hours come to, as they are stored."""
+    if by in _OF_DEVICE:
+        return hour_usage.by_device(found)
+    if by in _OF_CLOCK:
+        return hour_usage.by_clock(found, lambda start: int(_clock(start, offset)))
+    return hour_usage.by_start(found)
 
 
 async def _of_people(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
@@ -103,9 +112,7 @@ async def _of_people(read: Read, question: Question, known: Known, by: str) -> l
             some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
             statement = statement.where(table.c.device.in_(some))
         pieces.append(statement)
-    if pieces:
-        found += [row._asdict() for row in await read(_union(pieces))]
-    return found
+    return found + await _read_all(read, pieces)
 
 
 async def _of_sessions(
@@ -176,6 +183,10 @@ def _summed(
     return statement.where(table.c.start >= part.begin, table.c.start < part.end).group_by(
         *keys.values()
     )
+
+
+async def _read_all(read: Read, pieces: list[Any]) -> list[_Totals]:
+    return [row._asdict() for row in await read(_union(pieces))] if pieces else []
 
 
 def _union(pieces: list[Any]) -> Any:

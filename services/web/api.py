@@ -90,7 +90,10 @@ GUARDED: dict[int | str, dict[str, Any]] = {
 }
 CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
-    401: {"model": Problem, "description": "From another machine, and the token is missing."},
+    401: {
+        "model": Problem,
+        "description": "Not who runs Gleaner, and the token is missing.",
+    },
     403: {"model": Problem, "description": "From a foreign page, or controls are off."},
     408: {"model": Problem, "description": "The body did not arrive in time."},
     409: {"model": Answer, "description": "The scheduler refused, and says why."},

@@ -117,9 +117,12 @@ class Live:
             self._pending.cancel()
         self._stream.close()
 
-    def events(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    def events(
+        self, last_event_id: str | None = None, *, packed: bool = False
+    ) -> AsyncIterator[bytes]:
         """Return a stream: what was missed since an event, or a snapshot; then what changes."""
-        return self._stream.events(last_event_id)
+        stream = self._stream.packed if packed else self._stream.plain
+        return stream(last_event_id)
 
     @property
     def watchers(self) -> int:

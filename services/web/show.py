@@ -54,7 +54,7 @@ def _show_facts(
     drains = scheduler.drains if scheduler else ()
     return Node(
         node=node.node,
-        name=names.node(node.node, inventory.host if inventory else None, called.nodes),
+        name=names.node(node.node, names.host(node), called.nodes),
         host=inventory.host if inventory else None,
         labels=inventory.labels if inventory else (),
         presence=presence,

@@ -21,10 +21,11 @@ from gleaner.bus.messages import (
     RunnerState,
 )
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.cli.broker import free_port
 from gleaner.client import Client, RequestFailed
 from gleaner.fleet import Presence
 from tests.builders import NOW, until
-from tests.mosquitto import Mosquitto, free_port
+from tests.mosquitto import Mosquitto
 
 NOWHERE = Connection(url="mqtt://127.0.0.1:1")
 

@@ -277,3 +277,16 @@ def test_accounts_keep_their_names_and_get_new_passwords(tmp_path: Path) -> None
     assert first["n1"].user.startswith("n1.")
     assert second["n1"].password != first["n1"].password
     assert second["n1"].password_file.read_text().strip() == second["n1"].password
+
+
+def test_a_free_port_is_none_that_a_client_could_call_from() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {broker.free_port() for _ in range(20)}
+    assert len(ports) > 1
+    assert max(ports) < first
+    assert all(broker.can_listen("127.0.0.1", port) for port in ports)
+
+
+def test_a_free_port_of_an_address_that_is_not_ours_is_an_error() -> None:
+    with pytest.raises(OSError, match="no port of"):
+        broker.free_port("192.0.2.1")

@@ -15,10 +15,10 @@ from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import Example
 
 
-def shown(view: FleetView, width: int = 200) -> dict[str, str]:
+def shown(view: FleetView, width: int = 200, lost_seconds: float | None = None) -> dict[str, str]:
     """The lines of the table by their first words."""
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(view))
+    console.print(table(view, lost_seconds))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     return {_name(line): line for line in lines if line.strip()}
@@ -52,6 +52,13 @@ def test_a_silent_node_is_never_shown_as_it_was() -> None:
 
 def test_a_simulated_node_is_said_to_be_one() -> None:
     assert "sim-0: online; simulated" in shown(example_fleet())["sim-0"]
+
+
+def test_a_lost_broker_is_told_above_everything_with_the_age_of_what_is_below() -> None:
+    first, *_ = shown(example_fleet(), lost_seconds=72).values()
+
+    assert first.strip() == "THE BROKER CANNOT BE REACHED: this is 1 min old"
+    assert as_json(example_fleet(), 72)["broker_lost_seconds"] == 72
 
 
 def test_a_reading_that_is_missing_is_a_dash() -> None:

@@ -95,12 +95,13 @@ def test_what_is_on_a_silent_node_is_told_and_not_counted() -> None:
     ]
 
 
-def test_users_of_what_does_not_exist_are_marked() -> None:
-    messages = list(node("h1", {0: [holder("ann", 1)]}))
-    (inventory,) = [one for one in messages if isinstance(one, Inventory)]
-    simulated = inventory.model_copy(update={"source": "simulated"})
+def test_users_of_what_does_not_exist_are_marked_and_on_no_host() -> None:
+    real = list(node("h1", {0: [holder("ann", 1)]}))
+    pretended = list(node("sim", {0: [holder("ann", 1)]}))
+    (inventory,) = [one for one in pretended if isinstance(one, Inventory)]
+    simulated = inventory.model_copy(update={"source": "simulated", "host": "h1"})
 
-    assert users(fleet_of([*messages, simulated]))[0].gpus == "h1-0 (simulated)"
+    assert users(fleet_of([*real, *pretended, simulated]))[0].gpus == "h1-0  sim-0 (simulated)"
 
 
 def test_our_runs_and_ignored_programs_are_nobody() -> None:

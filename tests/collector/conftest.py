@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,6 @@ import pytest
 from services.collector.interface import Sweep
 from services.collector.nvml import OPENING, NvmlSource
 from tests.nvml_stand_in import StandIn
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that other users can enter; pytest's own are closed to them by each new run."""
-    with tempfile.TemporaryDirectory(prefix="gleaner-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

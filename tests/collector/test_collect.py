@@ -31,7 +31,7 @@ from gleaner.bus.messages import (
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
-from services.collector import gpus, procfs
+from services.collector import opens
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -150,8 +150,8 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(folder: Path) -> AsyncIterator[Machine]:
-    machine = Machine(folder)
+async def machine(common_path: Path) -> AsyncIterator[Machine]:
+    machine = Machine(common_path)
     machine.make(0, 7)
     machine.make(1, 8)
     yield machine
@@ -210,9 +210,9 @@ async def test_who_held_the_device_before_we_came_is_found(machine: Machine) -> 
     assert machine.last["minor-1"].holders[0].pid == pid
 
 
-async def test_a_grandchild_of_our_run_is_ours(machine: Machine, folder: Path) -> None:
+async def test_a_grandchild_of_our_run_is_ours(machine: Machine, common_path: Path) -> None:
     await machine.start(source="device-files", check_seconds=0.1)
-    go = folder / "go"
+    go = common_path / "go"
     device = machine.devices / "nvidia0"
     script = (
         f"while [ ! -e {go} ]; do sleep 0.02; done; (sh -c 'exec 3< {device}; sleep 600' & wait)"
@@ -272,8 +272,7 @@ async def test_without_a_pid_the_holder_is_searched_for(
 async def test_the_search_goes_on_where_there_are_more_processes_than_one_look_takes(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpus, "WHOLE_PASS_SECONDS", 0.0005)
-    monkeypatch.setattr(procfs, "HURRY_SECONDS", 0.0005)
+    monkeypatch.setattr(opens, "SLICE_SECONDS", 0.0005)
     settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
     processes, notices = ProcfsProcesses(), InotifyNotices()
     source = DeviceFilesSource(machine.devices, "no NVML")

@@ -85,8 +85,8 @@ class Published:
 
 
 @pytest.fixture
-async def published(folder: Path, nvml: StandIn) -> AsyncIterator[Published]:
-    machine = Machine(folder)
+async def published(common_path: Path, nvml: StandIn) -> AsyncIterator[Published]:
+    machine = Machine(common_path)
     try:
         theirs = machine.somebody("sleep", "600").pid
         with subprocess.Popen(["sleep", "600"]) as ours:

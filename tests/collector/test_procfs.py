@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.collector.procfs import (
-    HURRY_SECONDS,
+    SETTLED_SECONDS,
     ProcfsProcesses,
     can_see_others,
     newest_first,
@@ -23,14 +24,27 @@ from tests.python import python_for_others
 pytestmark = pytest.mark.real
 
 NOBODY = 65534
+LONG_SECONDS = 60.0
+"""More than any pass takes."""
 HOLD = "import sys,time; f = open(sys.argv[1]); print(flush=True); time.sleep(600)"
+OPEN_LATER = """
+import signal, sys
+print(flush=True); input(); f = open(sys.argv[1]); print(flush=True); signal.pause()
+"""
+OPEN_IN_A_THREAD = """
+import signal, sys, threading
+def work():
+    global f
+    print(flush=True); input(); f = open(sys.argv[1]); print(flush=True); signal.pause()
+threading.Thread(target=work).start()
+"""
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def device(folder: Path) -> Path:
-    path = folder / "nvidia0"
+def device(common_path: Path) -> Path:
+    path = common_path / "nvidia0"
     os.mknod(path, 0o666 | 0o020000, os.makedev(1, 7))
     return path
 
@@ -79,7 +93,7 @@ async def test_a_pass_finds_who_holds_a_device(
 ) -> None:
     pid = hold(device)
 
-    processes.scan(HURRY_SECONDS)
+    processes.scan(LONG_SECONDS, hurry=True)
 
     assert pid in processes.holders()["GPU-0"]
 
@@ -116,14 +130,41 @@ async def test_who_has_let_go_is_no_holder(
     assert processes.identify(pid) is None
 
 
-async def test_the_first_pass_is_whole_whatever_it_may_cost(
+async def test_the_first_pass_is_new_until_it_is_through_in_however_many_slices(
     processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
 ) -> None:
-    pid = hold(device)
+    pid, slices = hold(device), 0
+    processes.scan(LONG_SECONDS)
+    processes.watch({"GPU-1": device})
 
-    processes.scan(0)
+    while processes.is_new:
+        processes.scan(0.0001)
+        slices += 1
 
-    assert pid in processes.holders()["GPU-0"]
+    assert slices > 1
+    assert pid in processes.holders()["GPU-1"]
+
+
+@pytest.mark.parametrize("opens", [OPEN_LATER, OPEN_IN_A_THREAD])
+async def test_who_slept_when_it_was_looked_at_is_found_when_it_has_woken(
+    processes: ProcfsProcesses, device: Path, start: Start, opens: str
+) -> None:
+    sleeper = start(python_for_others(), "-c", opens, device, stdin=subprocess.PIPE)
+    assert sleeper.stdin
+    assert sleeper.stdout
+    sleeper.stdout.readline()
+    await asyncio.sleep(SETTLED_SECONDS)  # What follows is about the time since it ran last.
+    for _ in range(2):
+        processes.scan(LONG_SECONDS, hurry=True)
+        assert sleeper.pid not in processes.holders().get("GPU-0", ())
+        await asyncio.sleep(SETTLED_SECONDS)
+
+    sleeper.stdin.write(b"\n")
+    sleeper.stdin.close()
+    sleeper.stdout.readline()
+    processes.scan(LONG_SECONDS, hurry=True)
+
+    assert sleeper.pid in processes.holders()["GPU-0"]
 
 
 def test_the_newest_processes_come_first_also_after_the_highest_pid() -> None:
@@ -134,7 +175,7 @@ async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_eno
     processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
 ) -> None:
     older, newer = hold(device), hold(device)
-    processes.scan(HURRY_SECONDS)
+    processes.scan(LONG_SECONDS, hurry=True)
     heard: list[int] = []
 
     def hear(pid: int, held: frozenset[str]) -> bool:
@@ -142,8 +183,8 @@ async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_eno
         heard.append(pid)
         return pid == newer
 
-    processes.scan(HURRY_SECONDS, hear)
-    processes.scan(HURRY_SECONDS, hear)
+    processes.scan(LONG_SECONDS, hear, hurry=True)
+    processes.scan(LONG_SECONDS, hear, hurry=True)
 
     assert heard == [newer, newer]
     assert older in processes.holders()["GPU-0"]
@@ -173,9 +214,9 @@ async def test_a_pass_in_small_steps_is_complete_in_time(
 
 
 async def test_identity_names_user_program_and_script(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    script = folder / "train.py"
+    script = common_path / "train.py"
     script.write_text("import time; time.sleep(600)")
     child = start(python_for_others(), script, "--key", "secret", user=NOBODY, env={
         "GLEANER_RUN_TOKEN": "token-1",
@@ -209,9 +250,9 @@ async def test_all_arguments_are_shown_only_on_request(start: Start) -> None:
 
 
 async def test_a_long_name_is_read_in_full(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    program = folder / "nvidia-persistenced"
+    program = common_path / "nvidia-persistenced"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     child = start(program, "600")
 
@@ -221,9 +262,9 @@ async def test_a_long_name_is_read_in_full(
 
 
 async def test_a_script_started_by_its_name_is_the_program(
-    start: Start, folder: Path, processes: ProcfsProcesses
+    start: Start, common_path: Path, processes: ProcfsProcesses
 ) -> None:
-    script = folder / "nvitop"
+    script = common_path / "nvitop"
     script.write_text(f"#!{python_for_others()}\nimport time; time.sleep(600)\n")
     script.chmod(0o755)
     child = start(script, "-1")

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from gleaner.cli.broker import free_port
-from tests.builders import open_to_others
 from tests.system import ROOT, Stranger, System
 
 pytestmark = pytest.mark.e2e
@@ -73,7 +72,6 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk(directory: Path) -> AsyncIterator[Desk]:
-    open_to_others(directory)
     port = free_port()
     more = f'[web]\nlisten = "127.0.0.1:{port}"'
     async with System(directory, up=True, more=more) as system:
@@ -83,9 +81,9 @@ async def a_desk(directory: Path) -> AsyncIterator[Desk]:
 
 
 async def test_a_pause_stops_what_runs_and_everybody_says_so_until_it_is_resumed(
-    tmp_path: Path,
+    common_path: Path,
 ) -> None:
-    async with a_desk(tmp_path) as desk:
+    async with a_desk(common_path) as desk:
         assert "paused" in await desk.told("pause", "--for", "1h", "--reason", "a new fan")
 
         await desk.running(0)
@@ -104,8 +102,8 @@ async def test_a_pause_stops_what_runs_and_everybody_says_so_until_it_is_resumed
         assert await desk.gleaner("resume") == (0, "the fleet was not paused\n", "")
 
 
-async def test_a_drain_starts_nothing_new_and_leaves_what_runs(tmp_path: Path) -> None:
-    async with a_desk(tmp_path) as desk:
+async def test_a_drain_starts_nothing_new_and_leaves_what_runs(common_path: Path) -> None:
+    async with a_desk(common_path) as desk:
         runs = {run.run for run in desk.system.runs()}
         stranger = Stranger()
         try:
@@ -135,9 +133,9 @@ def _is_idle(system: System, index: int) -> bool:
 
 
 async def test_events_are_followed_status_is_for_programs_and_mistakes_have_their_codes(
-    tmp_path: Path,
+    common_path: Path,
 ) -> None:
-    async with a_desk(tmp_path) as desk:
+    async with a_desk(common_path) as desk:
         stranger = Stranger()
         following, watching = [
             await asyncio.create_subprocess_exec(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import open_to_others
+from tests.builders import folder_for_all
 from tests.e2e.up import Up
 from tests.python import NOBODY
 from tests.system import environment_of
@@ -20,11 +20,9 @@ ANYBODYS = {"broker/endpoint.json", "keys/scheduler.pub", "node/beat"}
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    directory = tmp_path_factory.mktemp("up")
-    open_to_others(directory)
+def up() -> Iterator[Up]:
     # As careless as it can be.
-    with Up(directory, umask=0) as system:
+    with folder_for_all() as directory, Up(directory, umask=0) as system:
         system.wait(lambda: system.page("/api/events"), 30, "the recorder answers")
         system.wait(lambda: system.workloads(), 30, "the workload runs")
         yield system

@@ -12,10 +12,10 @@ import pytest
 
 from gleaner.bus.messages import Availability, RequestKind, SchedulerState
 from gleaner.bus.mqtt import Connection
+from gleaner.cli.broker import free_port
 from gleaner.client import Client
 from services.collector.namesake import NEW_SECONDS
 from tests.faults.bad import Intruder, malformed, strange
-from tests.mosquitto import free_port
 from tests.system import System
 
 BELIEVED = frozenset({Availability, SchedulerState})

@@ -21,19 +21,28 @@ from services.web.security import Rules
 from tests.builders import NOW
 from tests.web.example import Example
 
+ALICE, BOB = 1000, 1001
+
 
 class Web:
     """The service, its clock, and those it talks to."""
 
     def __init__(self, token: str | None = None) -> None:
         self.now = NOW
+        self.user = ALICE
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.broker, "web", "main")
         self.others = MemoryBus(self.broker, "test", "others")
         self.live = Live(self.bus, {"boreas": "Boreas"}, lambda: self.now)
         self.asked: list[Request] = []
         self.queried: list[HistoryQuery] = []
-        rules = Rules(hosts=frozenset({"localhost"}), token=token)
+        rules = Rules(
+            hosts=frozenset({"localhost"}),
+            users=frozenset({ALICE}),
+            token=token,
+            # There is no connection here; on "this machine" it is Alice who runs Gleaner.
+            user_of=lambda *_: self.user,
+        )
         names = Called(nodes={"boreas": "Boreas"})
         self.app = make_app(self.live, Questions(self.bus, 0.3), rules, names)
         self.client = self.browser()

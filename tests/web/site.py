@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -39,7 +40,7 @@ class Site:
         self.settings = WebSettings(listen=listen)
         self.large = large
         self._recorder = recorder or self._without_history
-        self.rules = rules or Rules(hosts=frozenset({"localhost"}))
+        self.rules = rules or Rules(hosts=frozenset({"localhost"}), users=frozenset({os.geteuid()}))
         self.url = ""
         self.asked: list[Request] = []
         self.draco_is_silent = False

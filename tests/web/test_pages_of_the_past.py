@@ -50,7 +50,7 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
                 {
                     "user": "alice",
                     "entry": None,
-                    "container": None,
+                    "container": "notebook",
                     "begin": begin,
                     "end": at.isoformat(),
                     "seconds": 7200,
@@ -70,6 +70,8 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "Utilization 97 %",
         "Fan no answer",
         "alice computes (pid 4711, python)",
+        "in container notebook",
+        "alice notebook",
         "62.0 GiB 78 %",
         "mean 42 %, from 42 to 42 %",
         "A point stands for 5 min",
@@ -419,10 +421,10 @@ async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> 
     for path in ("/usage", "/history"):
         assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
     metrics = (await busy.client.get("/metrics")).text
-    assert "gleaner_history_problem 1.0" in metrics
-    assert "gleaner_history_lost_events 3.0" in metrics
+    assert "gleaner_history_problem 1\n" in metrics
+    assert "gleaner_history_lost_events 3\n" in metrics
     assert (await busy.client.get("/api/recorder")).json()["used_bytes"] == 5_000_000
 
     await busy.say([state.model_copy(update={"problem": None})])
     assert "Nothing is recorded, what" not in await text(busy, "/")
-    assert "gleaner_history_problem 0.0" in (await busy.client.get("/metrics")).text
+    assert "gleaner_history_problem 0\n" in (await busy.client.get("/metrics")).text

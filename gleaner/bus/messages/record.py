@@ -45,6 +45,7 @@ class ShortProcess(Value):
     run: str | None = None
     entry: str | None = None
     container: str | None = None
+    """What people call its container, or its id, cut to 12 characters, where no file says so."""
     started_at: Utc
     """When it began to use the GPU."""
     active_seconds: float
@@ -65,7 +66,7 @@ class SampleUser(Value):
     entry: str | None = None
     """The entry of that run."""
     container: str | None = None
-    """The container's id, cut to 12 characters, if the cgroup tells."""
+    """What people call its container, or its id, cut to 12 characters, where no file says so."""
     processes: int
     memory_used_bytes: int | None = None
     """Of all these processes; None if it is not known of one of them."""

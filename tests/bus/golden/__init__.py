@@ -57,7 +57,14 @@ LATER = NOW + timedelta(minutes=5)
 
 GOLDEN: tuple[Message, ...] = (
     Availability(
-        service="node", instance="n1", state="online", connection="c0ffee", version="1.0", at=NOW
+        service="node",
+        instance="n1",
+        state="online",
+        connection="c0ffee",
+        version="1.0",
+        at=NOW,
+        host="gpu1.example.org",
+        since=NOW,
     ),
     Beat(node="n1", sequence=7, check_seconds=0.0125, started_at=NOW, at=NOW),
     Blockers(
