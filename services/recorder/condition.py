@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import tables
 
@@ -24,12 +25,11 @@ class Condition:
     unreadable_messages: int | None = None
 
 
-async def look(read: Callable[[Any], Awaitable[Sequence[Any]]]) -> Condition:
+async def look(connection: AsyncConnection) -> Condition:
     """Look at the ends of indexes and at small tables."""
 
     async def one(value: Any, *where: Any) -> Any:
-        ((found,),) = await read(select(value).where(*where))
-        return found
+        return (await connection.execute(select(value).where(*where))).scalar()
 
     rolled = {
         "five_minutes": tables.sample_5m,

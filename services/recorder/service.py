@@ -23,7 +23,7 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
 from services.recorder.answers import answer
-from services.recorder.condition import Condition, look
+from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
 from services.recorder.groups import Groups
 from services.recorder.history import BadQuestion, refusal_of
@@ -406,7 +406,7 @@ class Recorder:
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _look(self) -> None:
-        self._condition = await look(self._store.read)
+        self._condition = await self._store.condition()
         self._say_state()
 
 

@@ -35,7 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gleaner.bus.messages import Inventory
 from services.recorder import accounting, rollup, rows, samples, space, tables
-from services.recorder.condition import LOST
+from services.recorder.condition import LOST, Condition, look
 from services.recorder.connect import is_file, name_of, reading, url_of, writing
 from services.recorder.local_time import EPOCH, LocalTime
 from services.recorder.lock import FileLock
@@ -330,6 +330,13 @@ class Store:
         """Delete the samples of five minutes before an instant; return how many, 0 if none."""
         async with self._one_at_a_time, self._change() as connection:
             return await accounting.seal(connection, before)
+
+    @whole
+    async def condition(self) -> Condition:
+        """Return what is there since when, and what never came."""
+        # One at a time: a file that is replaced meanwhile would leave the connection behind.
+        async with self._one_at_a_time, self._reader().connect() as connection:
+            return await look(connection)
 
     @whole
     async def used_bytes(self) -> int:

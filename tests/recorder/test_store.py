@@ -18,7 +18,7 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
 from services.recorder import sample_pages, service, tables
-from services.recorder.condition import Condition, look
+from services.recorder.condition import Condition
 from services.recorder.rows import rows_of
 from services.recorder.store import DeadLetter, Number, Store
 from tests.builders import NOW, until
@@ -258,12 +258,12 @@ async def test_the_condition_says_since_when_there_is_what_and_what_never_came(
     tmp_path: Path,
 ) -> None:
     async with Store(url(tmp_path)) as store:
-        assert (await look(store.read)) == Condition(lost_events=0, unreadable_messages=0)
+        assert (await store.condition()) == Condition(lost_events=0, unreadable_messages=0)
 
         letter = DeadLetter(topic="t", payload=b"x", reason="no JSON", received_at=NOW)
         later = an_event(9, oldest=7, at=NOW + timedelta(hours=1))
         await store.write(numbers(an_event(1, at=NOW), later), [letter], now=NOW)
-        found = await look(store.read)
+        found = await store.condition()
 
     assert found.oldest == {"events": NOW}
     # From 2 to 6; 7 and 8 may still come.
