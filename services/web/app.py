@@ -58,9 +58,9 @@ def make_app(
     async def page(
         request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
     ) -> Response:
+        peer = await rules.peer_of(request.scope)
         moment = live.moment()
         is_known = only is None or any(node.node == only for node in moment.facts)
-        peer = rules.peer_of(request.scope)
         nodes = [node.node for node in moment.facts if only in (None, node.node)]
         # In a thread: a thousand nodes take a while, and the stream must not wait.
         html = await asyncio.to_thread(

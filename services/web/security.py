@@ -64,14 +64,15 @@ class Rules:
     token: str | None = None
     user_of: Callable[[Address, Address], int | None] = user_of
 
-    def peer_of(self, scope: Scope) -> Peer:
+    async def peer_of(self, scope: Scope) -> Peer:
         """Return who is at the other end of a request."""
         theirs, ours = scope.get("client"), scope.get("server")
         if not theirs:
             return Peer(address=None)
         if not ours or not _is_loopback(theirs[0]):
             return Peer(address=theirs[0])
-        return Peer(address=theirs[0], user=self.user_of(tuple(theirs), tuple(ours)))
+        user = await asyncio.to_thread(self.user_of, tuple(theirs), tuple(ours))
+        return Peer(address=theirs[0], user=user)
 
     def refusal(self, method: str, headers: Mapping[str, str], peer: Peer) -> Refusal | None:
         """Return why a request is refused, or None."""
@@ -138,7 +139,7 @@ class Guard:
 
         is_change = scope["method"] not in SAFE_METHODS
         # To look at the connections of this machine costs something, and only a change needs it.
-        peer = self._rules.peer_of(scope) if is_change else Peer(address=None)
+        peer = await self._rules.peer_of(scope) if is_change else Peer(address=None)
         refusal = self._rules.refusal(scope["method"], Headers(scope=scope), peer)
         if refusal is None and is_change:
             body = await _body(receive)

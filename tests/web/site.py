@@ -49,7 +49,7 @@ class Site:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(60), "the service did not come up"
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -108,6 +108,7 @@ async def test_an_unknown_node_is_not_found(busy: Web) -> None:
 async def test_a_node_has_a_page_of_its_own(busy: Web) -> None:
     page = await busy.client.get("/node/boreas")
 
+    assert "All nodes › Boreas" in words(page.text)
     assert "boreas.example.org" in page.text
     assert "cygnus.example.org" not in page.text
     assert 'href="../static/page.css' in page.text
