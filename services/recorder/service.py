@@ -432,7 +432,11 @@ def _may_pass(error: Exception) -> bool:
 
 def _words(error: Exception) -> str:
     """Return an error without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error)
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, OSError) and cause.strerror and cause.filename is None:
+        # A server that is away: "[Errno 2] No such file or directory", where its socket was.
+        return f"it cannot be reached ({cause.strerror})"
+    return str(cause)
 
 
 def _now() -> datetime:

@@ -10,6 +10,7 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, Recorded, RecorderState
+from gleaner.cli.broker import free_port
 from gleaner.runtime import Fatal
 from services.recorder import service, tables
 from services.recorder.lock import InUse
@@ -69,6 +70,19 @@ async def closed_at_the_end(store: Store) -> AsyncIterator[None]:
         yield
     finally:
         await store.close()
+
+
+async def test_a_server_that_is_not_there_is_told_of_in_words() -> None:
+    broker, store = MemoryBroker(), Store(f"postgresql://nobody@127.0.0.1:{free_port()}/gleaner")
+    async with closed_at_the_end(store), MemoryBus(broker, "node", "n1") as node:
+        heard = Listener(node)
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            await until(lambda: heard.problem is not None)
+
+    assert heard.problem is not None
+    assert "it cannot be reached" in heard.problem
+    assert "Errno" not in heard.problem
 
 
 @on_a_server
