@@ -132,5 +132,5 @@ def _number(name: str, value: float) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, Xid):
         times = "once" if value.count == 1 else f"{value.count} times"
-        return f"{value.number} {times} ({value.meaning})"
+        return f"{value.number}, {times} ({value.meaning})"
     return str(value).replace("_", " ")

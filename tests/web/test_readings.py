@@ -37,7 +37,7 @@ def test_every_reading_has_a_value_or_a_reason() -> None:
     assert told["energy_joules"] == "2.00 kWh"
     assert told["throttle_reasons"] == "nothing"
     assert told["pcie_sent_bytes_per_second"] == "2500.0 MB/s"
-    assert told["xids"] == "31 3 times (page fault)"
+    assert told["xids"] == "31, 3 times (page fault)"
     assert told["fan_percent"] == "not offered by this driver"
     assert told["power_watts"] == "no permission to read it"
     assert told["temperature_celsius"] == "GPU is lost"
