@@ -23,6 +23,7 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
 from services.recorder.answers import answer
+from services.recorder.batch import DeadLetter, Number
 from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
 from services.recorder.groups import Groups
@@ -34,7 +35,7 @@ from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.rows import Unfit, number_of, rows_of
 from services.recorder.settings import RecorderSettings
-from services.recorder.store import DeadLetter, Number, Store
+from services.recorder.store import Store
 from services.recorder.tidy import Tidying
 
 logger = logging.getLogger(__name__)
