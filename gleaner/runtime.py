@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.connection import Connection
+from gleaner.bus.mqtt import MqttBus
 from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
 from gleaner.settings.enrolled import KEPT
 

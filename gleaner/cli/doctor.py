@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.bus.signature import parse_public_key
 from gleaner.cli import demo
 from gleaner.cli.broker import Address, find_mosquitto, is_answered

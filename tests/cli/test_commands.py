@@ -13,9 +13,10 @@ import pytest
 import typer
 
 from gleaner import __version__
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Event, Request, Response
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.app import app, run
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto

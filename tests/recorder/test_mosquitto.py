@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from gleaner.bus.codec import encode
+from gleaner.bus.connection import Connection
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.messages import Event, EventKind, Recorded
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from services.recorder import service, tables
 from services.recorder.store import Store
