@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,16 +18,17 @@ from sqlalchemy import select
 
 from gleaner.bus.codec import encode
 from gleaner.bus.connection import Connection
+from gleaner.bus.interface import Delivery
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
-from gleaner.bus.messages import Event, EventKind, Recorded
+from gleaner.bus.messages import Event, EventKind, HistoryAnswer, Recorded
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from services.recorder import service, tables
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
-from tests.recorder.builders import an_event, count, recording, url
+from tests.recorder.builders import a_query, an_event, count, recording, url
 
 pytestmark = pytest.mark.broker
 
@@ -193,3 +197,22 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
         await until(lambda: watermarks[-1] == 701)
         assert await count(store, tables.event) == 701
         assert "nothing was lost" in caplog.text
+
+
+async def test_questions_are_answered_while_nothing_can_be_written(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    node = MqttBus(Connection(url=broker.url), "node", "n1")
+    answers: list[Delivery] = []
+    node.subscribe(HistoryAnswer, answers.append)
+    async with Store(url(tmp_path)) as store, recorder(broker, store), running(node):
+        with contextlib.closing(sqlite3.connect(tmp_path / "recorder" / "gleaner.sqlite")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            # More than a broker hands out before the first is acknowledged.
+            for number in range(1, 501):
+                node.publish(an_event(number))
+            assert await node.deliver(an_event(501)) is None
+            node.publish(a_query(expires_at=datetime.now(UTC) + timedelta(seconds=9)))
+
+            await until(lambda: answers != [])
+        await until(lambda: store.recorded("n1") == {"s1": 501}, seconds=20)

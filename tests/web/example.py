@@ -37,6 +37,7 @@ from gleaner.bus.messages import (
     Stages,
     Telemetry,
     WorkloadBlockers,
+    Xid,
 )
 
 GIB = 2**30
@@ -378,6 +379,16 @@ class Example:
             started_at=self.ago(minutes=42),
         )
 
+    def memory_error(self) -> Xid:
+        """Return an error that takes a whole sentence on a page."""
+        return Xid(
+            number=63,
+            severity="information",
+            meaning="a row of the memory is remapped at the next reset",
+            count=3,
+            last_at=self.ago(hours=30),
+        )
+
     def telemetry(
         self, node: str, rows: Sequence[tuple[float, float, float, float] | None], total: int
     ) -> Telemetry:
@@ -395,6 +406,7 @@ class Example:
                     memory_total_bytes=total * GIB,
                     temperature_celsius=float(row[2]),
                     power_watts=float(row[3]),
+                    xids=(self.memory_error(),) if index == 0 else (),
                 )
                 for index, row in enumerate(rows)
             ),

@@ -155,9 +155,10 @@ class RecorderState(Message):
     at: Utc
 
 
-@on("history/query/{id}", writer=Writer.CLIENT, retain=False, qos=QoS.AT_LEAST_ONCE)
+# At QoS 1 it would wait behind the events that a recorder without a database does not acknowledge.
+@on("history/query/{id}", writer=Writer.CLIENT, retain=False, qos=QoS.AT_MOST_ONCE)
 class HistoryQuery(Message):
-    """A question about what was recorded."""
+    """A question about what was recorded; it expires, and who hears no answer asks again."""
 
     id: str
     client: Level
