@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock lock-images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -72,10 +72,23 @@ bench-history: setup-test  ## How long answers about a year of a hundred nodes t
 # One file per purpose, for every Python and system alike; pip checks each hash. `uv` is not needed
 # for anything else: `pipx run uv` or `python3 -m pip install uv` brings it.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-annotate --no-emit-index-url --no-emit-find-links --extra all --extra postgres --group build
+	--no-annotate --no-emit-index-url --no-emit-find-links
+# What each image of the Dockerfile carries besides the project: the same versions, but only its own.
+EXTRAS_cli := --extra top --extra scheduler
+EXTRAS_scheduler := --extra scheduler
+EXTRAS_recorder := --extra recorder --extra postgres
+EXTRAS_web := --extra web
+EXTRAS_node := --extra node
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
-	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
-	$(LOCK) --constraint requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --upgrade --extra all --extra postgres --group build pyproject.toml -o requirements/run.txt
+	$(LOCK) --constraint requirements/run.txt --extra all --extra postgres --group build --group dev \
+		pyproject.toml -o requirements/dev.txt
+	$(MAKE) --no-print-directory lock-images
+
+lock-images:
+	$(foreach image,cli scheduler recorder web node,$(LOCK) --constraint requirements/run.txt \
+		$(EXTRAS_$(image)) pyproject.toml -o requirements/$(image).txt &&) \
+	$(LOCK) --constraint requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## Remove the environment and everything that was built; never data
 	rm -rf .venv .make services/web/static/dist services/web/frontend/node_modules
