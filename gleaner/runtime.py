@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
+from gleaner.settings.enrolled import KEPT
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +126,27 @@ def connection(settings: BusSettings) -> Connection:
         client_id=settings.client_id,
         protocol=settings.protocol,
         ca_file=_text(settings.ca_file),
+        ca=settings.ca,
         certificate_file=_text(settings.certificate_file),
         key_file=_text(settings.key_file),
     )
+
+
+def keep_enrolment(bus: BusSettings, directory: Path) -> None:
+    """Keep the enrolment that this host was started with once; it is used from then on."""
+    if not bus.enrolment:
+        return
+    kept = directory / KEPT
+    try:
+        if not kept.is_file() or kept.read_text() != bus.enrolment:
+            kept.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            write_atomically(kept, bus.enrolment)
+    except OSError as error:
+        logger.warning(
+            "bus.enrolment cannot be kept in %s (%s): it is needed at the next start too",
+            kept,
+            error.strerror,
+        )
 
 
 async def keep_healthy(directory: Path, name: str, bus: MqttBus) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from gleaner.bus.message import ROOT, Message, Writer, filter_of, message_types
 from gleaner.bus.messages import Availability
 
-Role = Literal["node", "collector", "runner", "scheduler", "recorder", "web", "cli"]
+Role = Literal["node", "collector", "runner", "scheduler", "recorder", "web", "cli", "reader"]
 
 _WRITES: dict[Role, frozenset[Writer]] = {
     "node": frozenset({Writer.COLLECTOR, Writer.RUNNER, Writer.NODE}),
@@ -24,6 +24,7 @@ _WRITES: dict[Role, frozenset[Writer]] = {
     "recorder": frozenset({Writer.RECORDER}),
     "web": frozenset({Writer.CLIENT}),
     "cli": frozenset({Writer.CLIENT}),
+    "reader": frozenset(),
 }
 _OF_ONE_NODE: frozenset[Role] = frozenset({"node", "collector", "runner"})
 
@@ -54,12 +55,13 @@ def access_rules(accounts: Iterable[Account], *, anonymous_reads: bool = False) 
     return "\n\n".join(blocks) + "\n"
 
 
-def node_accounts(node: str) -> list[Account]:
+def node_accounts(node: str, user: str | None = None) -> list[Account]:
     """Return the accounts of a node: for one process, and for collector and runner apart."""
+    user = user or node
     return [
-        Account(user=node, role="node", node=node),
-        Account(user=f"{node}-collector", role="collector", node=node),
-        Account(user=f"{node}-runner", role="runner", node=node),
+        Account(user=user, role="node", node=node),
+        Account(user=f"{user}-collector", role="collector", node=node),
+        Account(user=f"{user}-runner", role="runner", node=node),
     ]
 
 
@@ -88,7 +90,9 @@ def readable(account: Account) -> list[str]:
 
 
 def writable(account: Account) -> list[str]:
-    """Return the topic filters an account may write."""
+    """Return the topic filters an account may write; who only reads says not even that it came."""
+    if account.role == "reader":
+        return []
     return sorted(
         topic_filter
         for message_type in message_types()

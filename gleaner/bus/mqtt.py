@@ -65,6 +65,8 @@ class Connection:
     protocol: str = "auto"
     """`5`, `3.1.1`, or `auto`: 5, and 3.1.1 where the broker refuses it."""
     ca_file: str | None = None
+    ca: str | None = None
+    """The certificate authority itself (PEM), where it lies in no file."""
     certificate_file: str | None = None
     key_file: str | None = None
 
@@ -299,12 +301,7 @@ class MqttBus:
         if self._to.user:
             client.username_pw_set(self._to.user, self._to.password)
         if self._to.is_tls:
-            client.tls_set(
-                ca_certs=self._to.ca_file,
-                certfile=self._to.certificate_file,
-                keyfile=self._to.key_file,
-                cert_reqs=ssl.CERT_REQUIRED,
-            )
+            client.tls_set_context(_trust(self._to))
         if self._announces:
             client.will_set(*self._availability("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -495,3 +492,12 @@ class MqttBus:
                 client.disconnect()
                 await self._lost.wait()
         self._connected, self._client = False, None
+
+
+def _trust(to: Connection) -> ssl.SSLContext:
+    """Return what a broker must prove: its name, by the authority that was configured."""
+    authority = None if to.ca_file else to.ca
+    context = ssl.create_default_context(cafile=to.ca_file, cadata=authority)
+    if to.certificate_file:
+        context.load_cert_chain(to.certificate_file, to.key_file)
+    return context

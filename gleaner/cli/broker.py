@@ -8,10 +8,8 @@ another's id throws it off, on whichever listener; so the names of these account
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import pwd
@@ -25,13 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gleaner.bus.access import Account, access_rules
-from gleaner.bus.codec import MAX_PAYLOAD_BYTES
 from gleaner.cli.child import Program
+from gleaner.cli.mosquitto import COMMON, listener, password_line
 from gleaner.runtime import write_atomically
 
 OPERATOR = "operator"
 _LOWEST_PORT = 20000  # below lie the ports of well-known programs
-_ITERATIONS = 101  # mosquitto's own; our passwords are 32 random bytes, which nobody guesses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,43 +82,11 @@ def configuration(public: Address, services: Address) -> str:
     """Return mosquitto.conf; its paths are relative to the broker's directory."""
     return f"""\
 # Written by `gleaner up` at every start; changes made here are lost.
-per_listener_settings true
-persistence true
-persistence_location data/
-autosave_interval 30
-persistent_client_expiration 7d
-# 0 would mean no limit, and loses messages in mosquitto 2.0.
-max_queued_messages 100000
-max_queued_bytes 268435456
-max_inflight_messages 200
-max_packet_size {MAX_PAYLOAD_BYTES}
-set_tcp_nodelay true
-connection_messages false
-log_dest stderr
-log_type error
-log_type warning
-log_timestamp_format %H:%M:%S broker
-
+{COMMON}
 # For people and integrations.
-listener {public.port} {public.host}
-allow_anonymous true
-password_file public.passwords
-acl_file public.acl
-
+{listener("public", public.port, public.host, anonymous=True)}
 # For our own services: the user name is the client id.
-listener {services.port} {services.host}
-allow_anonymous false
-use_username_as_clientid true
-password_file services.passwords
-acl_file services.acl
-"""
-
-
-def password_line(user: str, password: str, salt: bytes) -> str:
-    """Return a line of mosquitto's password file (PBKDF2 with SHA-512)."""
-    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
-    encoded = [base64.b64encode(raw).decode() for raw in (salt, key)]
-    return f"{user}:$7${_ITERATIONS}${encoded[0]}${encoded[1]}"
+{listener("services", services.port, services.host, own_ids=True)}"""
 
 
 def make_identities(directory: Path, names: Iterable[str]) -> dict[str, Identity]:

@@ -4,6 +4,7 @@ The sections stand here, because the file is shared; each service's own `setting
 it reads. All mistakes are reported together, each by its key; a program then ends with status 2.
 """
 
+from gleaner.settings.enrolment import Part
 from gleaner.settings.load import ServiceSettings, SettingsError, find_file, load
 from gleaner.settings.sections import (
     AccountingSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "GpuSettings",
     "LogSettings",
     "NodeSettings",
+    "Part",
     "PeopleSettings",
     "SchedulerSettings",
     "Section",

@@ -20,6 +20,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from gleaner.settings.enrolled import Given, find_enrolment
+from gleaner.settings.enrolment import Part
 from gleaner.settings.sections import AllSettings, LogSettings
 
 PREFIX = "GLEANER_"
@@ -42,6 +44,10 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
     file: ClassVar[dict[str, Any]] = {}
     environment: ClassVar[dict[str, Any]] = {}
+    enrolment: ClassVar[dict[str, Any]] = {}
+    """What a text of `gleaner enroll` says; it holds where nothing else is said."""
+    part: ClassVar[Part] = ""
+    """Which part of a node reads them; each has an account of its own."""
     path: ClassVar[Path | None] = None
     """The file they were read from; the runner does not trust one that others may write."""
 
@@ -56,9 +62,9 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file."""
-        environment = InitSettingsSource(settings_cls, cls.environment)
-        return init_settings, environment, InitSettingsSource(settings_cls, cls.file)
+        """The environment wins over the file, and both over an enrolment."""
+        said = (cls.environment, cls.file, cls.enrolment)
+        return init_settings, *(InitSettingsSource(settings_cls, one) for one in said)
 
 
 def find_file(explicit: Path | None = None) -> Path | None:
@@ -93,10 +99,17 @@ def load(settings_type: type[S], path: Path | None = None) -> S:
     found = find_file(path)
     contents = _read(found) if found else {}
     mistakes = [*_unknown_sections(contents, found), *_unknown_variables()]
+    environment = _environment()
+    enrolment = find_enrolment(
+        (Given(environment, _variable), Given(contents, lambda keys: _in_file(found, keys))),
+        settings_type.part,
+    )
+    mistakes += enrolment.mistakes
     fields = settings_type.model_fields
+    said = {"file": contents, "environment": environment, "enrolment": enrolment.values}
     wanted = {
-        "file": {name: value for name, value in contents.items() if name in fields},
-        "environment": {name: value for name, value in _environment().items() if name in fields},
+        source: {name: value for name, value in values.items() if name in fields}
+        for source, values in said.items()
     }
     # A class of its own per call: pydantic-settings wants its sources on the class.
     sources = wanted | {"path": found, "__module__": __name__}
@@ -168,11 +181,12 @@ def _describe_all(
     shown: dict[str, str] = {}
     for details in error.errors():
         keys, model = _key_of(details, settings_type)
-        place = _variable(keys) or f"{path or 'settings'}: {'.'.join(_named(keys, contents))}"
+        place = _variable(keys) or _in_file(path, _named(keys, contents))
         by_place.setdefault(place.removesuffix(": "), []).append(_what(details, keys, model))
         has_value = details["type"] not in ("extra_forbidden", "missing")
         is_short = not isinstance(details["input"], dict | list | tuple | BaseModel)
-        if has_value and is_short and "password" not in place.lower():
+        is_secret = any(word in place.lower() for word in ("password", "enrolment"))
+        if has_value and is_short and not is_secret:
             shown[place] = f" (it is {details['input']!r})"
     return [f"{place}: {_either(what)}{shown.get(place, '')}" for place, what in by_place.items()]
 
@@ -183,6 +197,10 @@ def _variable(keys: list[str]) -> str | None:
     if name in os.environ:
         return name
     return next((one for one in sorted(os.environ) if one.startswith(f"{name}__")), None)
+
+
+def _in_file(path: Path | None, keys: list[str]) -> str:
+    return f"{path or 'settings'}: {'.'.join(keys)}"
 
 
 def _named(keys: list[str], contents: dict[str, Any]) -> list[str]:

@@ -103,8 +103,22 @@ class BusSettings(Section):
     ca_file: Path | None = Field(
         None, description="Certificate authority to trust instead of the system's."
     )
+    ca: str | None = Field(
+        None, description="The same as text (PEM); an enrolment may bring it. A `ca_file` wins."
+    )
     certificate_file: Path | None = Field(None, description="Our certificate, if the broker asks.")
     key_file: Path | None = Field(None, description="The key of our certificate.")
+    enrolment: str | None = Field(
+        None,
+        description="What `gleaner enroll` printed for this host. It gives `url`, `user`, "
+        "`password`, `client_id`, `ca`, `node.id` and `node.scheduler_keys` where they are not "
+        "set, and is kept in the data directory (`account/enrolment`) from then on.",
+    )
+    enrolment_file: Path | None = Field(
+        None,
+        description="A file with such a text. Default: `account/enrolment` in the data directory, "
+        "if it is there and neither `url` nor `user` is set.",
+    )
 
     @field_validator("url")
     @classmethod

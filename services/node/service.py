@@ -8,7 +8,7 @@ from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.runtime import boot_id, connection, keep_healthy
+from gleaner.runtime import boot_id, connection, keep_enrolment, keep_healthy
 from services.collector.namesake import Namesake
 from services.collector.service import collect
 from services.node.settings import Settings
@@ -19,6 +19,7 @@ ROLES = frozenset({Writer.COLLECTOR, Writer.RUNNER})
 
 async def serve(settings: Settings) -> None:
     """Run this node, or as many simulated ones as are wanted."""
+    keep_enrolment(settings.bus, settings.node.data_directory)
     async with asyncio.TaskGroup() as group:
         for one in nodes(settings):
             group.create_task(serve_node(one), name=one.node.id)

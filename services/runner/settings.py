@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gleaner.settings import BusSettings, NodeSettings, ServiceSettings, WorkloadSettings
+from gleaner.settings import BusSettings, NodeSettings, Part, ServiceSettings, WorkloadSettings
 from gleaner.settings.sections import check_unique
 
 
 class RunnerSettings(ServiceSettings):
     """The sections of the runner."""
+
+    part: ClassVar[Part] = "runner"
 
     bus: BusSettings = BusSettings()
     node: NodeSettings = Field(default_factory=NodeSettings)

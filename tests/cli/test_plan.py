@@ -9,8 +9,9 @@ import pytest
 
 from gleaner.bus.access import Account
 from gleaner.cli import demo, plan
-from gleaner.cli.broker import Address, Identity, find_mosquitto, password_line
+from gleaner.cli.broker import Address, Identity, find_mosquitto
 from gleaner.cli.child import backoff_seconds
+from gleaner.cli.mosquitto import password_line
 from gleaner.cli.plan import Choice, Node
 from gleaner.cli.settings import Settings
 from gleaner.settings import BusSettings, NodeSettings, WorkloadSettings, load

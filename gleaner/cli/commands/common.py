@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 PIPE_COLUMNS = 1000
-START, LOOK = "Start", "Look"
+START, LOOK, DEPLOY = "Start", "Look", "Deploy (on the server, beside its containers)"
 CHANGE = "Change (who may read the operator's password)"
 
 Config = Annotated[

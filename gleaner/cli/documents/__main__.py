@@ -10,6 +10,7 @@ from gleaner.cli.documents.bus import bus_document
 from gleaner.cli.documents.command_line import command_line_document
 from gleaner.cli.documents.configuration import configuration_document
 from gleaner.cli.documents.schemas import all_models, asyncapi, schema_of
+from gleaner.cli.mosquitto import COMMON
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,6 +23,7 @@ def documents() -> dict[str, str]:
         "docs/configuration.md": configuration_document(),
         "docs/command-line.md": command_line_document(),
         "mosquitto/acl.example": acl_example(),
+        "mosquitto/mosquitto.conf": deployed_broker(),
     }
     for model in all_models():
         found[f"docs/schemas/{model.__name__}.json"] = _json(schema_of(model))
@@ -51,6 +53,17 @@ def acl_example() -> str:
     )
     accounts = [*node_accounts("gpu1"), *node_accounts("gpu2"), *service_accounts()]
     return head + access_rules(accounts)
+
+
+def deployed_broker() -> str:
+    """Return mosquitto/mosquitto.conf: the broker of the containers, started by start.sh."""
+    return (
+        "# The broker of the containers. Its paths are those of its volume, where start.sh goes.\n"
+        "# Made from gleaner/cli/mosquitto.py (`make docs`), as that of `gleaner up` is.\n"
+        f"{COMMON}\n"
+        "# Listeners, accounts and rules: `gleaner prepare` and `gleaner enroll` write them.\n"
+        "include_dir .\n"
+    )
 
 
 def _json(value: object) -> str:
