@@ -46,7 +46,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt
 USER gleaner
 VOLUME /var/lib/gleaner
-CMD ["sh", "/etc/mosquitto/gleaner/start.sh"]
+# The folder mosquitto/ of the repository is mounted here.
+CMD ["/etc/gleaner-broker/start.sh"]
 
 FROM python AS gleaner
 COPY --from=packages /opt/gleaner /opt/gleaner
