@@ -5,7 +5,8 @@ ARG SERVICE=cli
 
 FROM debian:bookworm-slim AS base
 # One uid everywhere, so that a volume fits whichever service it is given to.
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/gleaner --shell /usr/sbin/nologin gleaner \
+RUN groupadd --system --gid 10001 gleaner \
+    && useradd --system --uid 10001 --gid gleaner --home-dir /var/lib/gleaner --shell /usr/sbin/nologin gleaner \
     && install -d -o gleaner -g gleaner -m 0755 /var/lib/gleaner
 
 FROM base AS python

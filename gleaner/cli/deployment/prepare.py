@@ -31,6 +31,8 @@ from gleaner.settings.enrolment import Enrolment, decode, encode
 
 BROKER = "broker"
 """The broker's name among the containers, and its volume's."""
+TOKEN = Path("account", "control.token")
+"""Below the web service's volume; its `web.control_token_file`."""
 SERVICES = tuple(account.user for account in service_accounts())
 
 
@@ -65,6 +67,8 @@ def prepare(
             wanted = wanted.model_copy(update={"url": url, "ca": authority(broker, register)})
             if place(path, encode(wanted) + "\n"):
                 yield f"made the account of {name}"
+        if _make_token(directory / "web" / TOKEN):
+            yield "made the token that lets people pause and drain on the page"
         if write(broker, register):
             yield "wrote what the broker reads"
 
@@ -97,6 +101,10 @@ def _make_key(keys: Path, broker: Path) -> bool:
     except ValueError as error:
         raise Unusable(str(error)) from error
     return place(broker / "scheduler.pub", signer.public + "\n")
+
+
+def _make_token(path: Path) -> bool:
+    return not path.is_file() and place(path, secrets.token_urlsafe(32) + "\n")
 
 
 def _enrolment(path: Path) -> Enrolment | None:
