@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from gleaner.bus.messages import EventKind
@@ -32,6 +33,13 @@ def tell_event(kind: str, data: Mapping[str, Any]) -> str:
             return f"{data.get('dropped')} events were dropped: nobody recorded them"
         case _:
             return " ".join([kind, *_pairs(data)])
+
+
+def tell_clock(ahead: timedelta) -> str:
+    """Say by how much a node's clock is wrong."""
+    seconds = abs(ahead.total_seconds())
+    far = f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+    return f"its clock is {far} {'ahead of' if ahead > timedelta() else 'behind'} ours"
 
 
 def _pairs(data: Mapping[str, Any]) -> Iterator[str]:

@@ -14,22 +14,28 @@ look() { read -r accounts listeners 2>/dev/null <generation; }
 
 end() {
     trap '' TERM INT
-    kill -TERM "$broker" 2>/dev/null
-    wait "$broker"
+    : "${broker:=${!:-}}"
+    if [ -n "$broker" ]; then
+        kill -TERM "$broker" 2>/dev/null
+        wait "$broker"
+    fi
+    rm -f heard
     exit 0
 }
 
-cd "$volume" || { say "$volume: is the volume mounted?"; exit 1; }
-rm -f heard
+cd "$volume" 2>/dev/null || { say "$volume: is the volume mounted?"; exit 1; }
 look || { say "$volume is not prepared; \`gleaner prepare\` does that"; exit 1; }
 read_at_start=$listeners
 known=$accounts
+# What the broker knows, for `gleaner enroll` to wait for; there is none when it does not run.
+echo "$accounts $listeners" >heard
 
+broker=
+trap end TERM INT
 # Inherited until mosquitto has its own answer to a HUP, which would end it before.
 trap '' HUP
 mosquitto -c "$here/mosquitto.conf" &
 broker=$!
-trap end TERM INT
 sleep 1 &
 wait $!
 while kill -0 "$broker" 2>/dev/null; do
@@ -49,5 +55,10 @@ while kill -0 "$broker" 2>/dev/null; do
 done
 wait "$broker"
 status=$?
-say "mosquitto ended with status $status; it says why above (is a port taken?)"
+rm -f heard
+say "mosquitto ended with status $status"
+if [ "$status" = 1 ]; then
+    ports=$(sed -n 's/^listener \([0-9]*\).*/\1/p' listeners.conf | tr '\n' ' ')
+    say "it says why above; if an address is in use, another program has one of the ports $ports"
+fi
 exit "$status"

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,6 +35,8 @@ from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
 from gleaner.bus.subscriptions import Subscriptions
+from gleaner.bus.trust import reason as reason_of
+from gleaner.bus.trust import trust
 
 logger = logging.getLogger(__name__)
 
@@ -222,9 +223,8 @@ class MqttBus:
         try:
             client = self._make_client()
         except (OSError, ValueError) as error:
-            files = ", ".join(
-                file for file in (to.ca_file, to.certificate_file, to.key_file) if file
-            )
+            said = (to.ca_file or (to.ca and "bus.ca"), to.certificate_file, to.key_file)
+            files = ", ".join(file for file in said if file)
             self._complain(f"{to.url}: the certificates ({files}) cannot be used: {error}")
             return False
         connecting = asyncio.create_task(asyncio.to_thread(self._connect, client, host, port))
@@ -240,8 +240,7 @@ class MqttBus:
                     "as an MQTT broker does"
                 )
         except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or error
-            self._complain(f"the broker at {to.url} cannot be reached yet: {why}")
+            self._complain(f"the broker at {to.url} cannot be reached yet: {reason_of(error)}")
         except asyncio.CancelledError:
             # The thread cannot be stopped: let it finish, so that its socket gets closed.
             await asyncio.wait([connecting])
@@ -301,7 +300,14 @@ class MqttBus:
         if self._to.user:
             client.username_pw_set(self._to.user, self._to.password)
         if self._to.is_tls:
-            client.tls_set_context(_trust(self._to))
+            client.tls_set_context(
+                trust(
+                    ca_file=self._to.ca_file,
+                    ca=self._to.ca,
+                    certificate_file=self._to.certificate_file,
+                    key_file=self._to.key_file,
+                )
+            )
         if self._announces:
             client.will_set(*self._availability("offline"), qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -384,7 +390,10 @@ class MqttBus:
         if reason.is_failure:
             if self._to.protocol == "auto" and reason == "Unsupported protocol version":
                 self._to = replace(self._to, protocol="3.1.1")
-            self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}")
+            hint = ""
+            if reason in ("Not authorized", "Bad user name or password"):
+                hint = " (there is no such account, or its password is another)"
+            self._complain(f"{self._to.url} refused us as {self._client_id!r}: {reason}{hint}")
             self._lost.set()
             return
         self._asked_for.clear()
@@ -492,12 +501,3 @@ class MqttBus:
                 client.disconnect()
                 await self._lost.wait()
         self._connected, self._client = False, None
-
-
-def _trust(to: Connection) -> ssl.SSLContext:
-    """Return what a broker must prove: its name, by the authority that was configured."""
-    authority = None if to.ca_file else to.ca
-    context = ssl.create_default_context(cafile=to.ca_file, cadata=authority)
-    if to.certificate_file:
-        context.load_cert_chain(to.certificate_file, to.key_file)
-    return context

@@ -43,9 +43,21 @@ def where(settings: Settings) -> Connection:
     return replace(configured, client_id="own")
 
 
+def enrolled_node(settings: Settings) -> str | None:
+    """Return the node whose account the settings have by an enrolment; it is for that alone."""
+    by_enrolment = settings.enrolment.get("node")
+    is_used = by_enrolment and settings.bus.user == settings.enrolment["bus"]["user"]
+    return settings.node.id if is_used else None
+
+
 @contextlib.asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Client]:
     """Connect; raise Fatal, with the reason, if that fails."""
+    if enrolled_node(settings):
+        raise Fatal(
+            f"this host is enrolled as the node {enrolled_node(settings)}, which speaks for itself "
+            "only; ask on the server, or with bus.url, bus.user and bus.password_file of a reader"
+        )
     to = where(settings)
     try:
         socket.create_connection(to.address, CONNECT_SECONDS).close()

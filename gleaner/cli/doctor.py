@@ -13,9 +13,10 @@ from typing import Literal
 from gleaner.bus.mqtt import Connection
 from gleaner.bus.signature import parse_public_key
 from gleaner.cli.broker import Address, find_mosquitto, is_answered
-from gleaner.cli.connect import where
+from gleaner.cli.connect import enrolled_node, where
 from gleaner.cli.settings import Settings
 from gleaner.runtime import Fatal
+from gleaner.settings.enrolled import KEPT
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -100,6 +101,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             remedy="apt install mosquitto, or set bus.url",
         )
     who = f"as {to.user}" if to.user else "without an account: we may look, but ask for nothing"
+    if enrolled_node(settings):
+        who += f", enrolled as the node {enrolled_node(settings)}"
     yield Finding(name="credentials", verdict="ok" if to.user else "warn", text=who)
 
 
@@ -301,6 +304,8 @@ def _private_files(settings: Settings) -> Finding:
     directory = settings.node.data_directory
     private = (
         settings.bus.password_file,
+        settings.bus.enrolment_file,
+        directory / KEPT,
         settings.bus.key_file,
         settings.web.control_token_file,
         directory / "up.lock",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,10 +18,14 @@ from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import duration, gibibytes, percent
 from gleaner.fleet import Fleet, FleetView, GpuView, NodeView, Presence, follow
+from gleaner.tell import tell_clock
 
 SETTLE_SECONDS = 0.3
 HEARD_SECONDS = 3.0
 """How long we wait for the beat of a node; each has one a second, or slower if set so."""
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""A clock that differs by less is taken for ours: the difference is mostly the network's."""
 
 COLOURS = {
     GpuCondition.IDLE: "green",
@@ -135,6 +139,8 @@ def _lines(view: FleetView) -> list[str]:
             said.append(f"paused here: {node.runner.paused_reason or 'pause file'}")
         if node.inventory is not None and node.inventory.driver_problem:
             said.append(node.inventory.driver_problem)
+        if abs(node.clock_ahead) > CLOCK_TOLERANCE:
+            said.append(tell_clock(node.clock_ahead))
         lines.append("; ".join(said))
     if not view.nodes:
         lines.append("no node has said anything yet")

@@ -11,6 +11,7 @@ from gleaner.bus.signature import load_or_make_key
 from gleaner.cli import broker, demo, plan
 from gleaner.cli.broker import Address
 from gleaner.cli.child import Program, tell
+from gleaner.cli.connect import enrolled_node
 from gleaner.cli.endpoint import write_endpoint
 from gleaner.cli.plan import Node
 from gleaner.cli.settings import Settings
@@ -46,6 +47,11 @@ class System:
 
 def prepare(settings: Settings, config: Path | None) -> System:
     """Write what has to be there and return what has to run."""
+    if enrolled_node(settings):
+        raise Fatal(
+            f"this host is enrolled as the node {enrolled_node(settings)} of a server elsewhere: "
+            "`gleaner node` is all that runs here"
+        )
     directory = settings.node.data_directory
     nodes = [_own_node(settings, config)]
     scheduler_variables: dict[str, str] = {}

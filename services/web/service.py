@@ -19,6 +19,7 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import WebSettings
 from services.web.app import make_app
+from services.web.clocks import tell_wrong_clocks
 from services.web.live import Live
 from services.web.names import Names
 from services.web.questions import Questions
@@ -47,6 +48,7 @@ async def serve(settings: Settings) -> None:
     names = Names(nodes=settings.web.display_names, models=settings.web.model_names)
     live = Live(bus, names.nodes, models=names.models)
     questions = Questions(bus)
+    tell_wrong_clocks(bus)
     app = make_app(live, questions, rules, names)
     with listen(settings.web) as listener:
         logger.info("the page is at %s", address_of(listener))

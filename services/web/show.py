@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from gleaner import fleet as known
 from gleaner import names
 from gleaner.bus.messages import GpuCondition, GpuReading, Holder, Run, SchedulerState
+from gleaner.tell import tell_clock
 from services.web.view import Gpu, GpuReadings, Node, Readings, ShownRun
 
 REACTION = {
@@ -247,11 +248,7 @@ def _clock_ahead(node: known.NodeView) -> timedelta:
 def _limitations(node: known.NodeView, ahead: timedelta) -> tuple[str, ...]:
     found = list(node.inventory.limitations) if node.inventory else []
     if ahead:
-        seconds = ahead.total_seconds()
-        found.append(
-            f"its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours; "
-            "times are shown by ours"
-        )
+        found.append(f"{tell_clock(ahead)}; times are shown by ours")
     found += node.people.problems if node.people else ()
     if node.runner:
         found += node.runner.limitations

@@ -53,6 +53,13 @@ def test_a_simulated_node_is_said_to_be_one() -> None:
     assert "sim-0: online; simulated" in shown(example_fleet())["sim-0"]
 
 
+def test_a_clock_that_is_wrong_is_said() -> None:
+    example = Example(NOW)
+    fleet = fleet_of([*example.messages(), example.beat("atlas", hours=1)])
+
+    assert "its clock is 60 min behind ours" in shown(fleet)["atlas"]
+
+
 def test_a_reading_that_is_missing_is_a_dash() -> None:
     assert "–" in shown(example_fleet())["atlas:7"]
 

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, broker_user, can_listen, free_port, is_answered
 from gleaner.cli.deployment.enroll import Change, enroll
-from gleaner.cli.deployment.prepare import BROKER, SERVICES, prepare
+from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare
 from gleaner.settings.enrolled import KEPT
 from gleaner.settings.enrolment import Enrolment, Part, account, decode
 
@@ -45,16 +47,14 @@ class Deployment:
         self.tls = tls
         self.port = neighbours()
         self.prepare()
-        self.broker: subprocess.Popen[bytes] | None = None
+        self.broker: subprocess.Popen[str] | None = None
 
     def prepare(self) -> list[str]:
         """Prepare it, once more."""
-        theirs = self.directory / "certificates"
-        return list(
-            prepare(self.directory, tls=self.tls, server="127.0.0.1", port=self.port, theirs=theirs)
-        )
+        wanted = Wanted(server="127.0.0.1", broker="127.0.0.1", port=self.port, tls=self.tls)
+        return list(prepare(self.directory, wanted))
 
-    def start(self) -> None:
+    def spawn(self) -> None:
         """Start the broker by its script, as a user who may write nothing but the volume."""
         shutil.copytree(MOSQUITTO, self.directory / "mosquitto", dirs_exist_ok=True)
         user, group = broker_user() or (None, None)
@@ -63,27 +63,40 @@ class Deployment:
             user=user,
             group=group,
             stderr=subprocess.PIPE,
+            text=True,
         )
+
+    def start(self) -> None:
+        """Start the broker and wait until it answers."""
+        self.spawn()
         for port in (self.port, self.port + 1):
             deadline = time.monotonic() + 10
             while not is_answered(Address("127.0.0.1", port)):
                 assert time.monotonic() < deadline, "the broker did not answer within 10 s"
                 time.sleep(0.01)
 
+    def ended(self) -> tuple[int, str]:
+        """Wait until the broker has ended; return its status and what it said."""
+        assert self.broker is not None
+        _, said = self.broker.communicate(timeout=20)
+        return self.broker.returncode, said
+
     def stop(self) -> int:
         """End the broker kindly; return its status."""
         assert self.broker is not None
         self.broker.terminate()
-        status = self.broker.wait(10)
-        assert self.broker.stderr is not None
-        self.broker.stderr.close()
-        return status
+        return self.ended()[0]
+
+    def kill_mosquitto(self) -> None:
+        """End mosquitto itself, as the kernel does when memory runs out."""
+        assert self.broker is not None
+        for child in psutil.Process(self.broker.pid).children():
+            if child.name() == "mosquitto":
+                child.kill()
 
     def service(self, name: str) -> Connection:
-        """Return how a service connects; its broker is called `broker` among containers."""
-        said = decode((self.directory / name / KEPT).read_text())
-        url = said.url.replace("//broker:", "//127.0.0.1:")
-        return connection(said.model_copy(update={"url": url}))
+        """Return how a service connects."""
+        return connection(decode((self.directory / name / KEPT).read_text()))
 
     def enroll(self, node: str, change: Change = "new") -> Enrolment:
         """Enroll a node and wait until the broker knows."""

@@ -18,6 +18,7 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Beat, Event, RunnerState
 from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.cli.deployment.enroll import enroll, remove
+from gleaner.fleet import Fleet, follow
 from tests.builders import folder_for_all, until
 from tests.deployment.prepared import Deployment, connection
 
@@ -56,6 +57,11 @@ def answer(to: Connection) -> str:
 
 def beat(node: str) -> Beat:
     return Beat(node=node, sequence=1, check_seconds=0.1, at=datetime.now(UTC))
+
+
+def runner_state(node: str) -> RunnerState:
+    fact: dict[str, Any] = {"paused": False, "watched": True, "term": 1, "generation": 1}
+    return RunnerState(node=node, lease="held", at=datetime.now(UTC), **fact)
 
 
 @pytest.mark.parametrize("name", ["scheduler", "recorder", "web", "operator"])
@@ -147,20 +153,34 @@ async def test_a_renewed_node_is_thrown_off_and_let_in_with_its_new_password(
     assert await asyncio.to_thread(answer, connection(new)) == "Success"
 
 
-async def test_a_removed_node_is_thrown_off_and_refused(deployment: Deployment) -> None:
+async def test_a_removed_node_is_thrown_off_and_refused_and_forgotten(
+    deployment: Deployment,
+) -> None:
     said = await asyncio.to_thread(deployment.enroll, "gpu6")
-    losses: list[bool] = []
-    async with bus(connection(said)) as node:
-        await until(lambda: node.connected)
+    fleet, losses = Fleet(), list[bool]()
+    async with bus(deployment.service("web")) as web:
+        follow(web, fleet)
+        node = MqttBus(connection(said), "node", "gpu6")
+        runner = MqttBus(connection(said, "runner"), "runner", "gpu6")
+        tasks = [asyncio.create_task(one.run()) for one in (node, runner)]
+        await until(lambda: node.connected and runner.connected)
+        assert await runner.deliver(runner_state("gpu6")) is None
+        await until(lambda: bool(fleet.nodes["gpu6"].runner))
         node.on_connection(losses.append)
-        assert await asyncio.to_thread(remove, deployment.directory, "node", "gpu6")
-        await until(lambda: False in losses)
+
+        gone = await asyncio.to_thread(remove, deployment.directory, "node", "gpu6")
+
+        assert gone.is_known
+        assert gone.is_forgotten
+        await until(lambda: False in losses and "gpu6" not in fleet.nodes)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
     assert await asyncio.to_thread(answer, connection(said)) == "Not authorized"
 
 
 async def test_a_restarted_broker_keeps_facts_and_what_waits_for_the_recorder() -> None:
-    fact: dict[str, Any] = {"paused": False, "watched": True, "term": 1, "generation": 1}
-    state = RunnerState(node="gpu1", lease="held", at=datetime.now(UTC), **fact)
+    state = runner_state("gpu1")
     event = Event(
         node="gpu1",
         stream="s",

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.settings import SettingsError, load
+from gleaner.cli.connect import connected, enrolled_node
+from gleaner.cli.settings import Settings as Everything
+from gleaner.cli.system import prepare
+from gleaner.runtime import Fatal, keep_enrolment
+from gleaner.settings import BusSettings, SettingsError, load
 from gleaner.settings.enrolment import Enrolment, decode, encode
 from services.collector.settings import CollectorSettings
 from services.node.settings import Settings
@@ -151,3 +155,42 @@ def test_an_enrolment_of_the_wrong_type_is_not_repeated() -> None:
 def test_a_text_says_what_it_was_made_of() -> None:
     assert decode(encode(GPU7)) == GPU7
     assert decode(encode(SERVICE)) == SERVICE
+
+
+def test_what_a_host_was_given_once_is_kept_for_it_alone(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLEANER_BUS__ENROLMENT", encode(GPU7))
+    settings = load(Settings)
+
+    keep_enrolment(settings.bus, settings.node.data_directory)
+    monkeypatch.delenv("GLEANER_BUS__ENROLMENT")
+
+    kept = nowhere / "data" / "account" / "enrolment"
+    assert kept.stat().st_mode & 0o077 == kept.parent.stat().st_mode & 0o077 == 0
+    assert load(Settings).bus == settings.bus.model_copy(update={"enrolment": None})
+
+
+def test_what_cannot_be_kept_is_told(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (nowhere / "data").write_text("a file")
+
+    keep_enrolment(BusSettings(enrolment=encode(GPU7)), nowhere / "data")
+
+    assert "it is needed at the next start too" in caplog.text
+    assert encode(GPU7) not in caplog.text
+
+
+async def test_the_command_line_does_not_speak_as_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker would take it for the node, and throw that off."""
+    monkeypatch.setenv("GLEANER_BUS__ENROLMENT", encode(GPU7))
+    settings = load(Everything)
+
+    with pytest.raises(Fatal, match="this host is enrolled as the node gpu7, which speaks for"):
+        async with connected(settings):
+            pass
+    with pytest.raises(Fatal, match="`gleaner node` is all that runs here"):
+        prepare(settings, None)
+    monkeypatch.setenv("GLEANER_BUS__USER", "me")
+    assert enrolled_node(load(Everything)) is None

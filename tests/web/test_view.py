@@ -178,7 +178,7 @@ async def test_the_administrators_names_for_models_and_nodes_are_shown() -> None
 async def test_a_clock_that_is_wrong_is_said(busy: Web) -> None:
     await busy.say([busy.example().beat("atlas", hours=-1)])
 
-    assert "its clock is 3600 s ahead of ours; times are shown by ours" in (
+    assert "its clock is 60 min ahead of ours; times are shown by ours" in (
         node(busy, "atlas").limitations
     )
 

@@ -22,14 +22,7 @@ commands = group()
 Volumes = Annotated[
     Path, typer.Option("--directory", help="Where the volumes lie, each by its service's name.")
 ]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="GLEANER_SERVER",
-        help="By which name hosts reach this server; with `:port` where it is not the usual one.",
-    ),
-]
+BY_WHICH_NAME = "By which name hosts reach this server; with `:port` where that is another."
 
 
 @commands.command(
@@ -41,7 +34,12 @@ def prepare(
     tls: Annotated[
         bool, typer.Option("--tls/--no-tls", envvar="GLEANER_TLS", help="Encrypt the bus.")
     ] = False,
-    server: Server = None,
+    server: Annotated[
+        str | None, typer.Option("--server", envvar="GLEANER_SERVER", help=BY_WHICH_NAME)
+    ] = None,
+    broker: Annotated[
+        str, typer.Option("--broker", help="By which name the services reach the broker.")
+    ] = "broker",
     port: Annotated[
         int | None,
         typer.Option(
@@ -65,14 +63,20 @@ def prepare(
 
     Once more does no harm: what is there is kept.
     """
-    from gleaner.cli.deployment.prepare import host_of
+    from gleaner.cli.deployment.prepare import Wanted, host_of
     from gleaner.cli.deployment.prepare import prepare as make
 
-    theirs = certificates or directory / "certificates"
+    wanted = Wanted(
+        server=server or None,
+        broker=broker,
+        port=port,
+        tls=tls,
+        certificates=certificates or directory / "certificates",
+    )
     with _told():
         if server:
             host_of(server)
-        made = list(make(directory, tls=tls, server=server or None, port=port, theirs=theirs))
+        made = list(make(directory, wanted))
     for line in made or ["everything is there"]:
         print(line)
 
@@ -96,7 +100,9 @@ def enroll(
         Path | None,
         typer.Option("--output", help="Write a node's text to this file; once more keeps it."),
     ] = None,
-    server: Server = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help=f"{BY_WHICH_NAME} Default: as prepared.")
+    ] = None,
     directory: Volumes = Path("/gleaner"),
     as_json: Json = False,
 ) -> None:
@@ -114,9 +120,11 @@ def enroll(
         if shows_list:
             return _print_list(work.enrolled(directory), as_json=as_json)
         if remove:
-            is_known = work.remove(directory, kind, name)
+            gone = work.remove(directory, kind, name)
             print(f"{name} is let in no longer")
-            return _say_known(is_known)
+            if not gone.is_forgotten:
+                _aside("what it said is still shown; enroll and remove it while the broker runs")
+            return _say_known(gone.is_known)
         if output is not None:
             is_new = work.enroll_to_file(directory, name, output, server or None)
             return print(f"{name} is enrolled{'' if is_new else ' already'}, by {output}")

@@ -14,8 +14,8 @@ from gleaner.cli.deployment.volume import CERTIFICATES, Unusable, give, make_fol
 
 AUTHORITY_DAYS, SERVER_DAYS = 7300, 3650
 RENEWED_SECONDS = 60 * 86400
-ALWAYS = ("broker", "localhost", "127.0.0.1")
-"""Names by which services, and people on the server, reach the broker."""
+ALWAYS = ("localhost", "127.0.0.1")
+"""Names by which people on the server reach the broker."""
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 _REQUEST = """\

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from gleaner.bus.mqtt import Connection
+from gleaner.cli.deployment.forget import forget
 from gleaner.cli.deployment.prepare import BROKER, authority, host_of
 from gleaner.cli.deployment.register import (
     Entry,
     Kind,
     Register,
+    accounts_of,
     fits,
     new_entry,
 )
@@ -59,14 +62,47 @@ def enroll(
     return Done(entry=entry, enrolment=enrolment, is_known=is_heard(broker))
 
 
-def remove(directory: Path, kind: Kind, name: str) -> bool:
-    """Let somebody in no longer; return whether the broker runs and knows it already."""
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What came of letting somebody in no longer."""
+
+    is_known: bool
+    """Whether the broker runs and knows it already."""
+    is_forgotten: bool
+    """Whether nothing that it said is shown any more."""
+
+
+def remove(directory: Path, kind: Kind, name: str) -> Removed:
+    """Let somebody in no longer, and take what a node has said off the bus."""
     broker = directory / BROKER
+    is_forgotten = kind == "reader"
     with alone(broker):
         register = _prepared(broker)
-        _check(kind, name, register.find(kind, name), "remove")
+        found = register.find(kind, name)
+        _check(kind, name, found, "remove")
+        if found is not None and kind == "node":
+            is_forgotten = _forget(broker, register, found)
         write(broker, register.without(kind, name))
-    return is_heard(broker)
+    return Removed(is_known=is_heard(broker), is_forgotten=is_forgotten)
+
+
+def _forget(broker: Path, register: Register, entry: Entry) -> bool:
+    """Speak for the node one last time: nobody else may clear its facts."""
+    password = secrets.token_urlsafe(32)
+    ours = new_entry("node", entry.name, password, entry.since, user=entry.user)
+    write(broker, register.with_entry(ours))
+    if not is_heard(broker):
+        return False
+    whole, *parts = (
+        Connection(
+            url=register.url(register.near, register.nodes_port),
+            user=account.user,
+            password=password,
+            ca=authority(broker, register),
+        )
+        for account in accounts_of(entry)
+    )
+    return forget(entry.name, whole, *parts)
 
 
 def enrolled(directory: Path) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from gleaner.bus.access import service_accounts
 from gleaner.bus.signature import load_or_make_key
 from gleaner.cli.broker import OPERATOR
-from gleaner.cli.deployment import certificates
+from gleaner.cli.deployment.certificates import make, take_over
 from gleaner.cli.deployment.register import Register, fits, new_entry
 from gleaner.cli.deployment.volume import (
     CERTIFICATES,
@@ -36,9 +37,21 @@ TOKEN = Path("account", "control.token")
 SERVICES = tuple(account.user for account in service_accounts())
 
 
-def prepare(
-    directory: Path, *, tls: bool, server: str | None, port: int | None, theirs: Path
-) -> Iterator[str]:
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How a deployment shall be."""
+
+    server: str | None = None
+    """The name by which hosts reach it, and the port where that is another."""
+    broker: str = BROKER
+    """The name by which services do."""
+    port: int | None = None
+    tls: bool = False
+    certificates: Path | None = None
+    """Where an administrator may have put a certificate."""
+
+
+def prepare(directory: Path, wanted: Wanted) -> Iterator[str]:
     """Make what is missing below the folder of all volumes; yield a line for each thing made."""
     for name in (BROKER, *SERVICES):
         check(directory / name)
@@ -47,25 +60,30 @@ def prepare(
         yield "made the key that nodes obey"
     with alone(broker):
         register = read(broker) or Register()
-        register = register.model_copy(update={"tls": tls, "server": server, "port": port})
-        near = BROKER
-        if tls and (theirs / "server.pem").exists():
-            # Their certificate has the names that they chose; ours need not be among them.
-            near = host_of(server) if server else BROKER
-            if certificates.take_over(theirs, broker):
-                yield f"took over the certificate in {theirs}"
-        elif tls and certificates.make(
-            directory / OPERATOR, broker, (host_of(server),) if server else ()
-        ):
-            yield "made a certificate for the broker"
+        certificates = wanted.certificates
+        # Their certificate has the names that they chose; ours need not be among them.
+        is_theirs = wanted.tls and certificates and (certificates / "server.pem").exists()
+        near = host_of(wanted.server) if is_theirs and wanted.server else wanted.broker
+        register = register.model_copy(
+            update={
+                "server": wanted.server,
+                "near": near,
+                "port": wanted.port,
+                "tls": wanted.tls,
+            }
+        )
+        if certificates and is_theirs:
+            if take_over(certificates, broker):
+                yield f"took over the certificate in {certificates}"
+        elif wanted.tls:
+            names = [host_of(wanted.server)] if wanted.server else []
+            if make(directory / OPERATOR, broker, (*names, wanted.broker)):
+                yield "made a certificate for the broker"
         for name in SERVICES:
             path = directory / name / KEPT
-            said = _enrolment(path)
-            is_person = name == OPERATOR
-            url = register.url(near, register.people_port if is_person else register.nodes_port)
-            register, wanted = _service(register, name, said)
-            wanted = wanted.model_copy(update={"url": url, "ca": authority(broker, register)})
-            if place(path, encode(wanted) + "\n"):
+            register, account = _service(register, name, _enrolment(path))
+            account = account.model_copy(update={"ca": authority(broker, register)})
+            if place(path, encode(account) + "\n"):
                 yield f"made the account of {name}"
         if _make_token(directory / "web" / TOKEN):
             yield "made the token that lets people pause and drain on the page"
@@ -126,5 +144,7 @@ def _service(register: Register, name: str, said: Enrolment | None) -> tuple[Reg
         user = entry.user if entry is not None else None
         entry = new_entry("service", name, password, datetime.now(UTC), user=user)
         register = register.with_entry(entry)
-    account = {"user": entry.user, "password": password, "client_id": client_id, "url": ""}
-    return register, Enrolment.model_validate(account)
+    port = register.people_port if name == OPERATOR else register.nodes_port
+    account = {"user": entry.user, "password": password, "client_id": client_id}
+    url = register.url(register.near, port)
+    return register, Enrolment.model_validate(account | {"url": url})

@@ -42,6 +42,8 @@ class Register(BaseModel):
     version: Literal[1] = 1
     server: str | None = None
     """The name, and the port where it is not the usual one."""
+    near: str = "broker"
+    """By which name the services reach the broker."""
     tls: bool = False
     port: int | None = None
     """Of the listener for services and nodes, if it is not the usual one."""

@@ -132,13 +132,14 @@ def write(broker: Path, register: Register) -> bool:
 
 
 def is_heard(broker: Path, seconds: float = HEARD_SECONDS) -> bool:
-    """Wait until the running broker knows what was written; False if it does not come to that."""
+    """Wait until the broker knows what was written; False if it does not run."""
     with usable():
         wanted = (broker / "generation").read_text()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    heard = broker / "heard"
+    while heard.is_file() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if (broker / "heard").read_text() == wanted:
+            if heard.read_text() == wanted:
                 return True
         time.sleep(0.05)
     return False
