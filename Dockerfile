@@ -50,7 +50,21 @@ VOLUME /var/lib/gleaner
 # The folder mosquitto/ of the repository is mounted here.
 CMD ["/etc/gleaner-broker/start.sh"]
 
-FROM python AS gleaner
+# What a service needs besides Python. Here and not further below, because the builder of old makes
+# all stages for each image: what comes after the packages is done six times.
+FROM python AS python-cli
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssl \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt \
+    && for volume in broker scheduler recorder web operator; do \
+        install -d -o gleaner -g gleaner -m 0755 "/gleaner/$volume"; done
+FROM python AS python-broker
+FROM python AS python-scheduler
+FROM python AS python-recorder
+FROM python AS python-web
+FROM python AS python-node
+
+FROM python-${SERVICE} AS gleaner
 COPY --from=packages /opt/gleaner /opt/gleaner
 ENV PATH=/opt/gleaner/bin:$PATH GLEANER_NODE__DATA_DIRECTORY=/var/lib/gleaner PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/gleaner
@@ -76,13 +90,6 @@ ENTRYPOINT ["nsenter", "--target", "1", "--cgroup", "--", "gleaner"]
 CMD ["node"]
 
 FROM gleaner AS cli
-USER root
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends openssl \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt \
-    && for volume in broker scheduler recorder web operator; do \
-        install -d -o gleaner -g gleaner -m 0755 "/gleaner/$volume"; done
-USER gleaner
 CMD ["--help"]
 
 FROM ${SERVICE}

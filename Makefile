@@ -2,13 +2,13 @@
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-CHEAP := not real and not broker and not browser and not e2e and not gpu
+CHEAP := not real and not broker and not browser and not e2e and not gpu and not compose
 FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
 # Stamps of an environment that is gone mean nothing.
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock lock-images clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock lock-images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ test-browser:
 	$(PYTHON) -m pytest -q tests/browser
 test-recorder:
 	$(PYTHON) -m pytest -q -m "real or broker" tests/recorder
+
+test-compose: .make/compose  ## The deployment by compose, in containers; starts an engine if none runs
+	scripts/with-engine.sh $(PYTHON) -m pytest -q -m compose tests/compose
 
 docs: .make/dev  ## Write anew what is generated from the contract and the settings
 	$(PYTHON) -m gleaner.cli.documents
@@ -101,3 +104,5 @@ clean:  ## Remove the environment and everything that was built; never data
 	scripts/setup.sh dev
 .make/test: .make/dev
 	scripts/setup.sh test
+.make/compose: .make/test
+	scripts/setup.sh compose

@@ -1,0 +1,276 @@
+"""The server side as it is shipped, judged from outside: a story in the order it stands here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gleaner.settings.enrolment import Enrolment, decode
+from tests.compose.deployment import ROOT, SERVICES, Deployment, wait
+from tests.compose.hosts import Host
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(120)]
+
+HOSTS = 20
+
+
+@pytest.fixture(scope="module")
+def host(deployment: Deployment, folder: Path) -> Iterator[Host]:
+    """A host that joined over the published port, with a filler on its only GPU."""
+    with Host(folder / "gpu1", deployment.enroll("gpu1")) as one:
+        wait(lambda: run_of(deployment, "gpu1"), 40, one.said)
+        yield one
+
+
+def run_of(deployment: Deployment, node: str) -> str | None:
+    """Return the run that runs on the only GPU of a node."""
+    found = deployment.node(node)
+    return found["gpus"][0]["run"] if found and found["gpus"] else None
+
+
+def test_up_alone_gives_page_api_and_stream(deployment: Deployment) -> None:
+    assert "<h1" in deployment.page()
+    assert deployment.api("nodes") == []
+    assert any(line.startswith("event:") for line in deployment.stream())
+
+
+def test_nobody_is_root_and_nothing_but_the_volume_is_written(deployment: Deployment) -> None:
+    for service in SERVICES:
+        found = deployment.inspect(service)
+        assert found["Config"]["User"] == "gleaner", service
+        assert found["HostConfig"]["ReadonlyRootfs"], service
+        assert found["HostConfig"]["CapDrop"] == ["ALL"], service
+        writable = [mount["Destination"] for mount in found["Mounts"] if mount["RW"]]
+        assert writable == ["/var/lib/gleaner"], service
+
+
+def test_no_secret_is_in_an_image_or_a_variable(deployment: Deployment) -> None:
+    for service in SERVICES:
+        text = json.dumps(deployment.inspect(service)["Config"]).lower()
+        assert "password" not in text, service
+        assert "gleaner1." not in text, service
+
+
+def test_a_host_joins_over_the_published_port(deployment: Deployment, host: Host) -> None:
+    assert deployment.presence("gpu1") == "online"
+    assert "gpu1" in deployment.page()
+
+
+def test_health_checks_see_what_works(deployment: Deployment) -> None:
+    wait(lambda: all(deployment.health(name) == "healthy" for name in SERVICES), 40)
+
+
+def test_a_host_that_leaves_is_offline_at_once(deployment: Deployment, folder: Path) -> None:
+    with Host(folder / "gpu2", deployment.enroll("gpu2")) as two:
+        wait(lambda: deployment.presence("gpu2") == "online", 20, two.said)
+        two.stop()
+        wait(lambda: deployment.presence("gpu2") == "offline", 5)
+        two.start()
+        wait(lambda: deployment.presence("gpu2") == "online", 20, two.said)
+        two.stop(signal.SIGKILL)
+        wait(lambda: deployment.presence("gpu2") == "offline", 5)
+
+
+@pytest.mark.parametrize("service", ["web", "recorder", "scheduler", "broker"])
+def test_a_service_that_is_killed_comes_back(
+    deployment: Deployment, host: Host, service: str
+) -> None:
+    deployment.gleaner("drain", "gpu1", "--reason", "until all was killed")
+    run, container = run_of(deployment, "gpu1"), deployment.container(service)
+
+    deployment.crash(service)
+
+    wait(lambda: deployment.inspect(service)["RestartCount"] > 0)
+    deployment.wait_until_ready()
+    wait(lambda: deployment.presence("gpu1") == "online", 30)
+    node = deployment.node("gpu1")
+    assert node
+    assert deployment.container(service) == container
+    assert node["gpus"][0]["run"] == run
+    assert node["drain"]["reason"] == "until all was killed"
+    wait(lambda: deployment.api("events?node=gpu1")["rows"])
+    deployment.gleaner("undrain", "gpu1")
+
+
+def test_a_service_that_lost_the_bus_is_not_healthy(deployment: Deployment) -> None:
+    deployment.compose("stop", "broker")
+    wait(lambda: deployment.health("scheduler") == "unhealthy", 60)
+    assert not deployment.api("fleet")["overview"]["connected"]
+    deployment.compose("start", "broker")
+    deployment.wait_until_ready()
+    wait(lambda: deployment.health("scheduler") == "healthy", 40)
+
+
+def test_a_restart_of_the_broker_loses_nothing_of_twenty_hosts(
+    deployment: Deployment, folder: Path
+) -> None:
+    many = folder / "many"
+    names = [f"many{number}" for number in range(HOSTS)]
+    for name, text in deployment.enroll_many(names).items():
+        (many / name).mkdir(parents=True)
+        (many / name / "enrolment").write_text(text)
+    hosts = subprocess.Popen(
+        [sys.executable, "-m", "tests.compose.many_hosts", str(many)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        wait(lambda: sum(deployment.presence(name) == "online" for name in names) == HOSTS, 60)
+        wait(lambda: len(recorded(deployment)) >= HOSTS, 40)
+        before = recorded(deployment)
+
+        deployment.compose("restart", "-t", "5", "broker")
+
+        # Each GPU changes hands every second: ten more are from during and after the restart.
+        wait(lambda: goes_on(before, recorded(deployment), by=10), 60)
+        assert all(gaps == 0 for _, gaps in recorded(deployment).values())
+    finally:
+        hosts.terminate()
+        hosts.wait(30)
+    deployment.compose(
+        *("run", "--rm", "-T", "--entrypoint", "sh", "gleaner", "-c"),
+        f"for node in {' '.join(names)}; do gleaner enroll $node --remove; done",
+    )
+
+
+def recorded(deployment: Deployment) -> dict[str, tuple[int, int]]:
+    """Return stream to what is recorded of it without a hole, and how many holes there were."""
+    code = (
+        "import json, sqlite3\n"
+        "found = sqlite3.connect('/var/lib/gleaner/recorder/gleaner.sqlite').execute(\n"
+        "    'SELECT stream, watermark, gaps FROM streams')\n"
+        "print(json.dumps([list(row) for row in found]))"
+    )
+    rows = json.loads(deployment.python("recorder", code))
+    return {stream: (watermark, gaps) for stream, watermark, gaps in rows}
+
+
+def goes_on(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]], by: int) -> bool:
+    """Whether that many more events of each of the hosts are recorded."""
+    further = [stream for stream in before if now[stream][0] >= before[stream][0] + by]
+    return len(further) >= HOSTS
+
+
+def test_a_wrong_password_and_a_foreign_topic_are_refused(deployment: Deployment) -> None:
+    given = decode(deployment.enroll("gpu3"))
+    own, foreign = (f"gleaner/v1/node/{node}/beat" for node in ("gpu3", "gpu1"))
+
+    assert answer(given, given.password, own) == "Success"
+    assert answer(given, "x" + given.password, own) == "Not authorized"
+    assert answer(given, given.password, foreign) == "Not authorized"
+
+
+def answer(given: Enrolment, password: str, topic: str) -> str:
+    """Connect and publish; return the first refusal, or that there was none."""
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, given.user, protocol=paho.MQTTv5)
+    client.username_pw_set(given.user, password)
+    said: list[str] = []
+
+    def on_connect(_: object, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
+        if reason.is_failure:
+            said.append(str(reason))
+        else:
+            client.publish(topic, b"{}", qos=1)
+
+    def on_publish(_: object, __: object, ___: int, reason: ReasonCode, ____: object) -> None:
+        said.append("Success" if not reason.is_failure else str(reason))
+
+    client.on_connect, client.on_publish = on_connect, on_publish
+    where = urlsplit(given.url)
+    client.connect(str(where.hostname), where.port or 0)
+    client.loop_start()
+    wait(lambda: said, 10)
+    client.disconnect()
+    client.loop_stop()
+    return said[0]
+
+
+def test_down_and_up_keep_everything(deployment: Deployment, host: Host) -> None:
+    deployment.gleaner("drain", "gpu1", "--reason", "kept")
+    events = len(deployment.api("events?node=gpu1&limit=1000")["rows"])
+
+    deployment.down()
+    deployment.up()
+
+    wait(lambda: deployment.presence("gpu1") == "online", 40, host.said)
+    node = deployment.node("gpu1")
+    assert node
+    assert node["drain"]["reason"] == "kept"
+    wait(lambda: len(deployment.api("events?node=gpu1&limit=1000")["rows"]) >= events)
+    deployment.gleaner("undrain", "gpu1")
+
+
+def test_a_backup_brings_everything_back(deployment: Deployment, host: Host) -> None:
+    backup, restore = commands("Back up"), commands("Restore")
+    assert backup
+    assert restore
+    events = len(deployment.api("events?node=gpu1&limit=1000")["rows"])
+    here = deployment.directory / "backup"
+    here.mkdir()
+
+    run_commands(deployment, backup, here)
+    deployment.down("-v")
+    run_commands(deployment, restore, here)
+
+    deployment.wait_until_ready()
+    wait(lambda: deployment.presence("gpu1") == "online", 40, host.said)
+    wait(lambda: len(deployment.api("events?node=gpu1&limit=1000")["rows"]) >= events)
+
+
+def commands(heading: str) -> list[str]:
+    """Return the commands that the manual names below a heading."""
+    text = (ROOT / "docs" / "operations" / "compose.md").read_text()
+    section = re.split(rf"^#+ {heading}$", text, flags=re.MULTILINE)[1]
+    return re.findall(
+        r"^    (.+)$", re.split(r"^#+ ", section, flags=re.MULTILINE)[0], re.MULTILINE
+    )
+
+
+def run_commands(deployment: Deployment, lines: list[str], here: Path) -> None:
+    """Run commands of the manual; the project has a name and settings of its own."""
+    for line in lines:
+        words = line.replace("docker compose", "COMPOSE").replace("$PWD", str(here))
+        shell = f'COMPOSE() {{ {deployment.shell} "$@"; }}; {words}'
+        subprocess.run(
+            ["bash", "-euc", shell],
+            cwd=here,
+            env=os.environ | deployment.settings,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def test_the_page_takes_changes_with_the_token_only(deployment: Deployment, host: Host) -> None:
+    token = deployment.python("web", "print(open('account/control.token').read())").strip()
+
+    assert ask(deployment, {}) == 401
+    assert ask(deployment, {"authorization": f"Bearer {token}"}) == 200
+    assert "drained" in deployment.gleaner("status")
+
+
+def ask(deployment: Deployment, headers: dict[str, str]) -> int:
+    """Ask for a drain as the page does; return the status."""
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{deployment.web_port}/control",
+        b"kind=drain&node=gpu1",
+        {"content-type": "application/x-www-form-urlencoded"} | headers,
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answered:
+            return int(answered.status)
+    except urllib.error.HTTPError as error:
+        return error.code
