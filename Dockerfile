@@ -82,11 +82,12 @@ ENV GLEANER_WEB__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 CMD ["web"]
 
-# Root, because it starts workloads as other users and sees everybody's files and terminals. It
-# joins the cgroup namespace of the host, which a container on cgroup v2 does not have by itself.
+# Root, because it starts workloads as other users and sees everybody's files and terminals. With
+# cgroup v2 a container has a cgroup namespace of its own; this one joins the host's, so that its
+# groups are called there and here what they are called in /proc.
 FROM gleaner AS node
 USER root
-ENTRYPOINT ["nsenter", "--target", "1", "--cgroup", "--", "gleaner"]
+ENTRYPOINT ["sh", "-c", "if [ -e /sys/fs/cgroup/cgroup.controllers ]; then exec nsenter --target 1 --cgroup -- gleaner \"$@\"; fi; exec gleaner \"$@\"", "gleaner"]
 CMD ["node"]
 
 FROM gleaner AS cli

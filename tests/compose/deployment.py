@@ -46,6 +46,7 @@ class Deployment:
             (directory / name).mkdir(exist_ok=True)
         self.settings = {
             "GLEANER_TAG": TAG,
+            "GLEANER_HEALTH_INTERVAL": "2s",
             "GLEANER_WEB_PORT": str(self.web_port),
             "GLEANER_NODE_PORT": str(self.node_port),
             "GLEANER_PEOPLE_PORT": f"127.0.0.1:{self.people_port}",
