@@ -108,6 +108,7 @@ set_up_test_components() {
     has chromium || missing+=(chromium)
     has gcc || missing+=(gcc libc6-dev)
     has dbus-daemon || missing+=(dbus)
+    has openssl || missing+=(openssl)
     has setpriv || missing+=(util-linux)
     { has initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || missing+=(postgresql)
     if [ ${#missing[@]} = 0 ]; then

@@ -94,6 +94,21 @@ def test_a_wrong_password_is_refused(deployment: Deployment) -> None:
     assert answer(replace(to, user=None, password=None)) == "Not authorized"
 
 
+async def test_a_node_that_is_refused_says_as_whom_and_why(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = await asyncio.to_thread(deployment.enroll, "gpu7")
+    async with bus(replace(connection(said), password="wrong")):
+        await until(lambda: bool(caplog.messages))
+
+    assert caplog.messages == [
+        (
+            f"{said.url} refused us as '{said.user}': Not authorized "
+            "(there is no such account, or its password is another)"
+        )
+    ]
+
+
 async def test_a_node_speaks_for_itself_only(deployment: Deployment) -> None:
     said = await asyncio.to_thread(deployment.enroll, "gpu2")
     async with bus(connection(said)) as node:

@@ -114,6 +114,7 @@ def test_a_host_that_is_removed_may_be_enrolled_again(prepared: Server) -> None:
     assert enrolment(prepared("enroll", "gpu7")).user != first.user
 
 
+@pytest.mark.real
 def test_tls_brings_the_authority_along(server: Server) -> None:
     server("prepare", "--tls")
 

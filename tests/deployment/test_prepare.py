@@ -74,6 +74,7 @@ def test_names_of_services_cannot_be_guessed(directory: Path) -> None:
     assert all(user.startswith(f"{name}.") and len(user) >= 20 for name, user in names.items())
 
 
+@pytest.mark.real
 def test_everything_is_for_its_owner_alone(directory: Path) -> None:
     made(directory, tls=True)
 
@@ -170,6 +171,7 @@ def test_a_key_that_is_none_is_named(directory: Path) -> None:
         made(directory)
 
 
+@pytest.mark.real
 def test_a_certificate_is_made_once_and_again_for_another_name(directory: Path) -> None:
     made(directory, tls=True)
     certificate = directory / BROKER / "certificates" / "server.pem"
@@ -184,6 +186,7 @@ def test_a_certificate_is_made_once_and_again_for_another_name(directory: Path) 
     assert account(directory, "web").url == "mqtts://broker:8883"
 
 
+@pytest.mark.real
 def test_a_certificate_of_ones_own_wins(directory: Path) -> None:
     other = volumes_below(directory, "other")
     made(other, tls=True, server="gpus.example.org")
@@ -203,6 +206,7 @@ def test_a_certificate_of_ones_own_wins(directory: Path) -> None:
     assert made(directory, tls=True, server="gpus.example.org:9000") == []
 
 
+@pytest.mark.real
 def test_a_certificate_with_anothers_key_is_refused(directory: Path) -> None:
     other = volumes_below(directory, "other")
     made(other, tls=True)

@@ -62,7 +62,8 @@ def prepare(directory: Path, wanted: Wanted) -> Iterator[str]:
         register = read(broker) or Register()
         certificates = wanted.certificates
         # Their certificate has the names that they chose; ours need not be among them.
-        is_theirs = wanted.tls and certificates and (certificates / "server.pem").exists()
+        with usable():
+            is_theirs = wanted.tls and certificates and (certificates / "server.pem").exists()
         near = host_of(wanted.server) if is_theirs and wanted.server else wanted.broker
         register = register.model_copy(
             update={

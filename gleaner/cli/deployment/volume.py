@@ -24,12 +24,12 @@ class Unusable(Exception):
 
 
 @contextlib.contextmanager
-def usable() -> Iterator[None]:
+def usable(path: Path | None = None) -> Iterator[None]:
     """Turn what the system says of a file into one line."""
     try:
         yield
     except OSError as error:
-        raise Unusable(f"{error.filename}: {error.strerror}") from error
+        raise Unusable(f"{path or error.filename}: {error.strerror}") from error
 
 
 def check(directory: Path) -> None:
@@ -49,7 +49,7 @@ def place(path: Path, text: str, mode: int = 0o600) -> bool:
 
     Root gives it to whom the volume belongs, because the services run as somebody else.
     """
-    with usable():
+    with usable(path):
         if path.is_file() and path.read_text(errors="replace") == text:
             return False
         make_folder(path.parent)
