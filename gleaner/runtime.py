@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import Connection, Displaced, MqttBus
 from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
 from gleaner.settings.enrolled import KEPT
 
@@ -75,11 +75,11 @@ async def _until_stopped(service: Awaitable[None]) -> int:
         await task
     except asyncio.CancelledError:
         logger.info("stopped")
-    except Fatal as error:
+    except _EXPECTED as error:
         logger.error("%s", error)
         return _exit_code(error)
     except BaseExceptionGroup as group:
-        fatal, bugs = group.split(Fatal)
+        fatal, bugs = group.split(_EXPECTED)
         if bugs is not None:
             raise
         leaves = _leaves(fatal)
@@ -90,7 +90,7 @@ async def _until_stopped(service: Awaitable[None]) -> int:
 
 
 def _exit_code(error: BaseException) -> int:
-    return EXIT_SETTINGS if isinstance(error, Misconfigured) else EXIT_FAILED
+    return EXIT_SETTINGS if isinstance(error, Misconfigured | Displaced) else EXIT_FAILED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
@@ -106,6 +106,9 @@ class Fatal(Exception):
 
 class Misconfigured(Fatal):
     """Only another configuration would help; whoever restarts us need not try again."""
+
+
+_EXPECTED = (Fatal, Displaced)
 
 
 def connection(settings: BusSettings) -> Connection:

@@ -31,7 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
-from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
+from gleaner.bus.interface import ConnectionHandler, Delivery, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
 from gleaner.bus.subscriptions import Subscriptions
@@ -83,6 +83,10 @@ class Connection:
         return urlsplit(self.url).scheme == "mqtts"
 
 
+class Displaced(Exception):
+    """Somebody with our account was at the broker before us; the text is for the operator."""
+
+
 class MqttBus:
     """One connection to a broker that is made again whenever it is lost; see `Bus`.
 
@@ -115,9 +119,16 @@ class MqttBus:
         self._lost = asyncio.Event()
         self._was_answered = False
         self._failure: BaseException | None = None
+        self._is_settled = False
+        """Had the broker for long enough to be the first one, should there be two."""
+        self._times = 0
+        self._known: set[str] = set()
+        """Our connections, and those that were announced before we came back for the first time."""
         self._asked_for: set[str] = set()
         self._refused: set[str] = set()
         self._connection = ""
+        if announces and connection.user and self._client_id == connection.user:
+            self.subscribe(Availability, self._on_own_name, service=service, instance=instance)
 
     @property
     def connected(self) -> bool:
@@ -200,7 +211,9 @@ class MqttBus:
             was_connected = await self._live()
             if self._failure:
                 raise self._failure
-            attempt = 0 if was_connected and clock() - before > STEADY_SECONDS else attempt + 1
+            was_steady = was_connected and clock() - before > STEADY_SECONDS
+            self._is_settled |= was_steady
+            attempt = 0 if was_steady else attempt + 1
             if was_connected and attempt == FLAPS:
                 # Two clients of one id throw each other off; not every broker says so.
                 logger.warning(
@@ -431,6 +444,8 @@ class MqttBus:
 
     def _online(self, client: paho.Client) -> None:
         self._client, self._connected = client, True
+        self._times += 1
+        self._known.add(self._connection)
         # Somebody may have come between our question and the broker's answer.
         self._ask(client)
         self._refused.clear()
@@ -449,6 +464,29 @@ class MqttBus:
         if reason.is_failure:
             logger.debug("disconnected: %s", reason)
         self._lost.set()
+
+    def _on_own_name(self, delivery: Delivery) -> None:
+        """Notice that somebody else has our account: two would throw each other off for ever.
+
+        The broker says nothing of it (mosquitto 2.0 does not), but since we were here, somebody
+        announced a connection that is not ours.
+        """
+        said = delivery.message
+        if not isinstance(said, Availability) or said.connection in self._known:
+            return
+        if self._times < 2:
+            self._known.add(said.connection)
+        elif self._is_settled:
+            self._complain(
+                f"{self._to.url}: another client came as {self._client_id!r}, which must be "
+                "different on each host"
+            )
+        else:
+            self._failure = Displaced(
+                f"{self._to.url}: another {self._client_id!r} was here before us: does it run "
+                "twice, or is one enrolment used on two hosts? Make one for each"
+            )
+            self._lost.set()
 
     def _on_publish(
         self, _: paho.Client, __: object, mid: int, reason: ReasonCode, ___: object

@@ -12,7 +12,7 @@ import pytest
 
 from gleaner.bus import mqtt
 from gleaner.bus.messages import RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import Connection, Displaced, MqttBus
 from gleaner.cli.broker import free_port
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
@@ -133,6 +133,25 @@ async def test_certificates_that_are_not_there_are_named(
 
     assert "/missing/ca.pem" in caplog.text
     await stop(task)
+
+
+async def test_of_two_with_one_account_the_second_gives_way(
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "BACKOFF_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(mqtt, "STEADY_SECONDS", 0.5)
+    account = Connection(url=mosquitto.url, user="n1")
+    first, second = MqttBus(account, "node", "n1"), MqttBus(account, "node", "n1")
+    running = asyncio.create_task(first.run())
+    await until(lambda: first.connected)
+    await asyncio.sleep(0.6)  # the first one was there for a while
+
+    with pytest.raises(Displaced, match="another 'n1' was here before us"):
+        await asyncio.wait_for(second.run(), 10)
+
+    await until(lambda: first.connected)
+    assert "another client came as 'n1'" in caplog.text
+    await stop(running)
 
 
 async def test_two_clients_of_one_name_are_suspected(

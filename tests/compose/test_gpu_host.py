@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.collector.pseudo_terminal import PseudoTerminal
 from tests.compose.deployment import Deployment, wait
 from tests.system import Stranger, processes_with
 
@@ -45,7 +46,10 @@ def a_filler_runs_and_leaves(deployment: Deployment, folder: Path, *services: st
     node = deployment.node("gpuhost")
     assert node
     assert node["source"] == "nvml"
-    assert node["host"]
+    assert node["notices_opens_by"] == "fanotify"
+    with PseudoTerminal() as somebody:
+        somebody.types()
+        wait(lambda: somebody.where in places(deployment), 10)
     told = folder / "workloads" / "told"
     asked = told.read_text().count("term")
     stranger = Stranger(environment=dict(os.environ))
@@ -56,6 +60,12 @@ def a_filler_runs_and_leaves(deployment: Deployment, folder: Path, *services: st
         wait(lambda: gpu_state(deployment) == "busy", 10)
     finally:
         stranger.end()
+
+
+def places(deployment: Deployment) -> list[str]:
+    """Return where somebody sits at the host."""
+    node = deployment.node("gpuhost")
+    return [one["where"] for one in node["people"]] if node else []
 
 
 def gpu_state(deployment: Deployment) -> str | None:
