@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler lock lock-images clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock lock-images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -65,6 +65,9 @@ bench-recorder: setup-test  ## How fast events reach the disk; what 1,000 nodes 
 
 bench-scheduler: .make/dev  ## How long the scheduler decides for a thousand nodes
 	$(PYTHON) -m benchmarks.scheduler $(ARGUMENTS)
+
+bench-deploy: .make/compose  ## Images, start and memory of the deployment by compose
+	scripts/with-engine.sh $(PYTHON) -m benchmarks.deploy $(ARGUMENTS)
 
 bench-web: setup-test  ## What the page of 1,000 nodes costs: paint, script, viewers
 	$(PYTHON) -m benchmarks.web $(ARGUMENTS)

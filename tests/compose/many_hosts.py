@@ -34,7 +34,7 @@ def settings(directory: Path) -> Settings:
         "GLEANER_BUS__ENROLMENT_FILE": str(directory / "enrolment"),
         "GLEANER_NODE__DATA_DIRECTORY": str(directory),
         "GLEANER_NODE__GPU__SOURCE": "simulated",
-        "GLEANER_NODE__SIMULATED__GPUS": "1",
+        "GLEANER_NODE__SIMULATED__GPUS": os.environ.get("GLEANER_NODE__SIMULATED__GPUS", "1"),
         "GLEANER_NODE__SIMULATED__SCRIPT": str(script),
     }
     return load(Settings)

