@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock lock-images clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock lock-images clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,9 @@ bench-reaction: setup-test  ## From a stranger's open() to SIGTERM, hundreds of 
 
 bench-node: setup-test  ## What an idle node costs
 	$(PYTHON) -m benchmarks.node $(ARGUMENTS)
+
+bench-passes: setup-test  ## What a look at 3,000 processes costs a node
+	$(PYTHON) -m benchmarks.passes $(ARGUMENTS)
 
 bench-start: setup-test  ## From `gleaner up` to a page with live GPUs
 	$(PYTHON) -m benchmarks.start $(ARGUMENTS)

@@ -1,7 +1,8 @@
 """From a stranger's `open()` of a device, or a key on a terminal, to SIGTERM at our workload.
 
 Real processes on both ends: the stranger (another user) notes CLOCK_MONOTONIC before its `open()`,
-the workload notes it in its signal handler. Beside 500 other processes with 20 open files each.
+the workload notes it in its signal handler. Beside 500 other processes (`--processes`) with 20 open
+files each.
 `make bench-reaction`, about eight minutes; needs root. The terminals are in a `/dev/pts` of our
 own, so that nobody else's keys are measured. `--gpu` measures a real GPU and a real CUDA process
 instead.
@@ -187,9 +188,9 @@ async def measure_cuda(machine: Machine, trials: int) -> bool:
     return reaction("context to TERM", from_context, None, 1200)
 
 
-async def main(rows: list[Row], trials: int, terminals: Path) -> bool:
+async def main(rows: list[Row], trials: int, terminals: Path, processes: int) -> bool:
     """Print all rows; return whether every goal was met."""
-    print("reaction: event to SIGTERM, beside 500 processes with 20 open files each")
+    print(f"reaction: event to SIGTERM, beside {processes} processes with 20 open files each")
     print("peer: gpu_mon, polling each second: p50 750 ms, worst 970 ms on the same work")
     return all([await measure(row, trials, terminals) for row in rows])
 
@@ -209,12 +210,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, help="of the longest rows (320), or CUDA's (20)")
     parser.add_argument("--gpu", nargs="?", const="real", choices=("real", "stand-in"))
+    parser.add_argument("--processes", type=int, default=500, help="of others, beside ours (500)")
     parser.add_argument("--rows", default="", help="only rows with this in their title")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if arguments.rows in row.title]
     print_machine()
     with tempfile.TemporaryDirectory(prefix="gleaner-") as place:
-        others = crowd(500, 20)
+        others = crowd(arguments.processes, 20)
         started = time.monotonic()
         try:
             if arguments.gpu:
@@ -222,7 +224,9 @@ if __name__ == "__main__":
                 met = asyncio.run(measure_cuda(machine, arguments.trials or 20))
             else:
                 with private_terminals(Path(place)):
-                    met = asyncio.run(main(rows, arguments.trials or 320, Path(place)))
+                    met = asyncio.run(
+                        main(rows, arguments.trials or 320, Path(place), arguments.processes)
+                    )
         finally:
             disperse(others)
             print(f"took {time.monotonic() - started:.0f} s")

@@ -33,7 +33,7 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.cli.broker import free_port
 from services.web.live import Live
-from services.web.service import collect_rarely
+from services.web.service import collect_often, collect_rarely
 from tests.browser.chromium import ARGUMENTS
 from tests.mosquitto import Mosquitto
 from tests.web.large import GPUS, HOURS_IN_ONE_HAND, TELEMETRY_SECONDS, LargeFleet
@@ -183,6 +183,32 @@ async def longest_silence_of_a_flood(url: str, flood: Event) -> float:
     return await silence
 
 
+async def scrape(port: int) -> tuple[float, int]:
+    """Take `/metrics` as Prometheus does; return seconds and bytes."""
+    began, size = time.monotonic(), 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n"
+        b"Connection: close\r\n\r\n"
+    )
+    while data := await reader.read(1 << 20):
+        size += len(data)
+    writer.close()
+    return time.monotonic() - began, size
+
+
+async def scrapes(url: str, port: int) -> tuple[float, float, int]:
+    """Return seconds and the longest silence, medians of five scrapes, and bytes of the last."""
+    took, silences, size = [], [], 0
+    for _ in range(5):
+        silence = asyncio.create_task(longest_silence(url, FLOOD_SECONDS))
+        await asyncio.sleep(0.2)
+        seconds, size = await scrape(port)
+        took.append(seconds)
+        silences.append(await silence)
+    return statistics.median(took), statistics.median(silences), size
+
+
 async def longest_slice(nodes: int) -> float:
     """Return how long the view is worked out in one go after a flood, in CPU time.
 
@@ -193,6 +219,7 @@ async def longest_slice(nodes: int) -> float:
     bus, others = MemoryBus(broker, "web", "main"), MemoryBus(broker, "benchmark", "fleet")
     live = Live(bus)
     longest = 0.0
+    collecting = asyncio.create_task(collect_often())
     async with bus, others:
         for messages in (fleet.facts(), fleet.beats(fleet.nodes), fleet.everything_changes()):
             for message in messages:
@@ -205,6 +232,7 @@ async def longest_slice(nodes: int) -> float:
                 longest = max(longest, time.thread_time() - began)
                 await asyncio.sleep(0)
         live.close()
+    collecting.cancel()
     return longest
 
 
@@ -306,6 +334,10 @@ async def measure(nodes: int, seconds: float, directory: Path) -> bool:
             "ms",
             LOOP_GOAL_MS,
         )
+        took, silent, size = await scrapes(url, port)
+        figure("a scrape of /metrics, median of 5", took, "s")
+        figure("what it brings, compressed", size / 1e6, "MB")
+        met &= figure("longest silence meanwhile, median of 5", 1000 * silent, "ms", LOOP_GOAL_MS)
         met &= figure(
             "longest slice of working that out, CPU time",
             1000 * await longest_slice(nodes),

@@ -28,6 +28,7 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, RequestKind, Response
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.figures import By
 from gleaner.fleet import Fleet, follow
 
 ANSWER_SECONDS = 10.0
@@ -36,9 +37,6 @@ PAGE_ROWS = 500
 
 HistoryWhat = Literal[
     "events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"
-]
-HistoryBy = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
 ]
 
 
@@ -128,7 +126,9 @@ class Client:
         gpu: str | None = None,
         kind: str | None = None,
         user: str | None = None,
-        by: HistoryBy | None = None,
+        entry: str | None = None,
+        state: str | None = None,
+        by: By | None = None,
         points: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -150,6 +150,8 @@ class Client:
                 gpu=gpu,
                 kind=kind,
                 user=user,
+                entry=entry,
+                state=state,
                 by=by,
                 points=points,
                 since=since,

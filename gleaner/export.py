@@ -135,7 +135,7 @@ def encoder(what: What, form: Format) -> Encoder:
     columns = COLUMNS[what]
     match form:
         case "csv":
-            return _Csv(columns)
+            return Csv(columns)
         case "json":
             return _Json(columns)
         case "parquet":
@@ -187,23 +187,41 @@ def as_text(value: Any) -> Any:
     return value
 
 
-class _Csv:
+def csv_with(names: Sequence[str]) -> Encoder:
+    """Return what writes rows with these fields as CSV."""
+    return Csv(_columns("text", *names))
+
+
+class Csv:
+    """A heading, and a line for each row."""
+
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
 
     def begin(self) -> bytes:
+        """Return the heading."""
         return self._lines([[column.name for column in self._columns]])
 
     def page(self, rows: Sequence[Row]) -> bytes:
-        return self._lines([[as_text(one.of(row)) for one in self._columns] for row in rows])
+        """Return some lines."""
+        return self._lines([[_cell(one.of(row)) for one in self._columns] for row in rows])
 
     def end(self) -> bytes:
+        """Return nothing: a table just ends."""
         return b""
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         return text.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> Any:
+    """Return what stands in a cell; text that a spreadsheet would compute stays text."""
+    # CSV injection: a user may be called `=HYPERLINK(…)`.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return as_text(value)
 
 
 class _Json:

@@ -22,6 +22,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from gleaner import keeping
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import (
@@ -36,6 +37,7 @@ from gleaner.bus.messages import (
     GpuState,
     Inventory,
     People,
+    RecorderState,
     Run,
     RunnerState,
     SchedulerBeat,
@@ -64,6 +66,7 @@ FOLLOWED: tuple[type[Message], ...] = (
     GpuState,
     Inventory,
     People,
+    RecorderState,
     Run,
     RunnerState,
     SchedulerBeat,
@@ -101,6 +104,14 @@ class GpuView:
     """Our run that has this GPU and is not over."""
     blockers: tuple[Blocker, ...] | None
     """Why nothing (more) starts here; None: the scheduler has not said."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it counts as a GPU: one in MIG mode does not, its instances do.
+
+        Who holds an instance may be listed on both, and no sum may have that twice.
+        """
+        return self.inventory is None or self.inventory.schedulable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +250,9 @@ class FleetView:
     services: Mapping[tuple[str, str], Availability]
     """Everybody's last word on being there, by service and instance."""
     at: datetime
+    recorder: RecorderState | None = None
+    history_problem: str | None = None
+    """Why history is not kept just now, or not all of it; None: nothing is known to be wrong."""
 
     def has_scheduler(self) -> bool:
         """Return whether a scheduler beats; without one nothing new starts."""
@@ -252,6 +266,7 @@ class Fleet:
         self._nodes: dict[str, NodeView] = {}
         self._services: dict[tuple[str, str], Availability] = {}
         self._scheduler: SchedulerState | None = None
+        self._recorder: RecorderState | None = None
         self._scheduler_heard: datetime | None = None
 
     @property
@@ -271,6 +286,17 @@ class Fleet:
         """What the scheduler said last: pauses, drains, idle GPUs by model."""
         return self._scheduler
 
+    @property
+    def recorder(self) -> RecorderState | None:
+        """What the recorder said last of its database."""
+        return self._recorder
+
+    @property
+    def history_problem(self) -> str | None:
+        """Why history is not kept just now, or not all of it, in words."""
+        said = (one for (service, _), one in self._services.items() if service == "recorder")
+        return keeping.problem_of(self._recorder, said)
+
     def has_scheduler(self, now: datetime) -> bool:
         """Return whether a scheduler beats; without one nothing new starts."""
         return _beats(self._scheduler_heard, now)
@@ -283,6 +309,8 @@ class Fleet:
             scheduler_beat_received_at=self._scheduler_heard,
             services=MappingProxyType(dict(sorted(self._services.items()))),
             at=now,
+            recorder=self._recorder,
+            history_problem=self.history_problem,
         )
 
     def take(self, delivery: Delivery, now: datetime) -> set[str]:
@@ -297,6 +325,10 @@ class Fleet:
         if kind is SchedulerState:
             message = delivery.message
             self._scheduler = message if isinstance(message, SchedulerState) else None
+            return {EVERYTHING}
+        if kind is RecorderState:
+            said = delivery.message
+            self._recorder = said if isinstance(said, RecorderState) else None
             return {EVERYTHING}
         if kind is SchedulerBeat:
             had = self.has_scheduler(now)

@@ -25,10 +25,23 @@ class Called:
     models: Mapping[str, str] = field(default_factory=dict)
     """By what the driver says."""
 
+    def node(self, node: str | None) -> str:
+        """Return what a node is called, also one that is no longer there."""
+        return self.nodes.get(node, node) if node else "?"
+
+    def model(self, model: str | None) -> str:
+        """Return what a model is called."""
+        return short_model(model or None, self.models) or "unknown model"
+
 
 def host(node: NodeView) -> str:
-    """Return the whole name of a node's host; its id while nothing is known of it."""
-    return (node.inventory and node.inventory.host) or node.node
+    """Return the whole name of a node's host; its id while nothing is known of it.
+
+    A simulated node is on no host: the one that it runs on has other GPUs, or none.
+    """
+    if node.is_simulated or node.inventory is None:
+        return node.node
+    return node.inventory.host or node.node
 
 
 def short_hosts(

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gleaner.bus.mqtt import Connection, Displaced, MqttBus
+from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
 from gleaner.settings.enrolled import KEPT
 
@@ -26,8 +26,18 @@ EXIT_SETTINGS = 2
 S = TypeVar("S", bound=ServiceSettings)
 
 
-def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings)."""
+def run(
+    name: str,
+    settings_type: type[S],
+    serve: Callable[[S], Awaitable[None]],
+    *,
+    node: Callable[[S], str] | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings).
+
+    `node` tells which node it is for, where there is one of its kind for each: a log that several
+    write to says who wrote a line.
+    """
     parser = argparse.ArgumentParser(
         prog=f"gleaner {name}",
         description=f"Run the {name} until SIGTERM or Ctrl-C; it logs to standard error.",
@@ -46,13 +56,13 @@ def run(name: str, settings_type: type[S], serve: Callable[[S], Awaitable[None]]
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)  # noqa: T201 - before there is a log
         sys.exit(EXIT_SETTINGS)
-    set_up_log(name, settings.log.level)
+    set_up_log(f"{name} {node(settings)}" if node else name, settings.log.level)
     keep_from_others()
     sys.exit(asyncio.run(_until_stopped(serve(settings))))
 
 
 def set_up_log(name: str, level: str) -> None:
-    """Log to standard error, one line per record, with the service's name."""
+    """Log to standard error, one line per record, with who says it."""
     logging.basicConfig(
         level=level.upper(),
         format=f"%(asctime)s %(levelname)-7s {name}: %(message)s",
@@ -75,11 +85,11 @@ async def _until_stopped(service: Awaitable[None]) -> int:
         await task
     except asyncio.CancelledError:
         logger.info("stopped")
-    except _EXPECTED as error:
+    except Fatal as error:
         logger.error("%s", error)
         return _exit_code(error)
     except BaseExceptionGroup as group:
-        fatal, bugs = group.split(_EXPECTED)
+        fatal, bugs = group.split(Fatal)
         if bugs is not None:
             raise
         leaves = _leaves(fatal)
@@ -90,7 +100,7 @@ async def _until_stopped(service: Awaitable[None]) -> int:
 
 
 def _exit_code(error: BaseException) -> int:
-    return EXIT_SETTINGS if isinstance(error, Misconfigured | Displaced) else EXIT_FAILED
+    return EXIT_SETTINGS if isinstance(error, Misconfigured) else EXIT_FAILED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
@@ -106,9 +116,6 @@ class Fatal(Exception):
 
 class Misconfigured(Fatal):
     """Only another configuration would help; whoever restarts us need not try again."""
-
-
-_EXPECTED = (Fatal, Displaced)
 
 
 def connection(settings: BusSettings) -> Connection:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Self
 
+from gleaner.bus.dial import dial
 from gleaner.cli.broker import free_port
 
 CONFIGURATION = """
@@ -45,9 +46,8 @@ class Mosquitto:
         self.process = subprocess.Popen([program(), "-c", str(self._file)])
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+            with contextlib.suppress(OSError), dial(("127.0.0.1", self.port), 1):
+                return
             time.sleep(0.01)
         raise AssertionError("mosquitto did not answer within 10 s")
 

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
@@ -340,20 +339,24 @@ def environment_of(pid: int) -> dict[str, str]:
 
 def crowd(processes: int, files: int) -> list[subprocess.Popen[bytes]]:
     """Start processes that do nothing and hold files open, as a busy machine has them."""
-    code = f"import os,signal\nheld=[open('/etc/passwd') for _ in range({files})]\nsignal.pause()\n"
     # Forked from a few parents: 500 interpreters would need 5 GB.
     per_parent = 100
-    parents = []
-    for _ in range(0, processes, per_parent):
-        fork = (
-            "import os,signal\n"
-            "signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))\n"
-            "os.setpgid(0,0)\n"
-            f"for _ in range({per_parent - 1}):\n"
-            "    if os.fork() == 0: break\n" + code
-        )
-        parents.append(subprocess.Popen([sys.executable, "-c", fork]))
-    time.sleep(2)
+    code = (
+        "import os,signal\n"
+        "os.setpgid(0,0)\n"
+        f"for _ in range({per_parent - 1}):\n"
+        "    if os.fork() == 0: break\n"
+        f"held=[open('/etc/passwd') for _ in range({files})]\n"
+        "os.write(1, b'.')\n"
+        "signal.pause()\n"
+    )
+    parents = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        for _ in range(0, processes, per_parent)
+    ]
+    for parent in parents:
+        assert parent.stdout
+        parent.stdout.read(per_parent)
     return parents
 
 
@@ -362,3 +365,5 @@ def disperse(parents: list[subprocess.Popen[bytes]]) -> None:
     for parent in parents:
         os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
+        assert parent.stdout
+        parent.stdout.close()

@@ -31,12 +31,14 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gleaner import __version__
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES, encode
-from gleaner.bus.interface import ConnectionHandler, Delivery, Handler, MalformedHandler
+from gleaner.bus.dial import refuse_itself
+from gleaner.bus.interface import ConnectionHandler, Handler, MalformedHandler
 from gleaner.bus.message import Message, topic_of
 from gleaner.bus.messages import Availability
 from gleaner.bus.subscriptions import Subscriptions
 from gleaner.bus.trust import reason as reason_of
 from gleaner.bus.trust import trust
+from gleaner.bus.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,9 @@ STEADY_SECONDS = 5.0
 """A connection that lasted less was no success; the next attempt waits longer."""
 FLAPS = 4
 SESSION_SECONDS = 24 * 3600
-UNACKNOWLEDGED = 500
+UNACKNOWLEDGED = 150
+FULL_SECONDS = 0.005
+"""How long a client that took in enough waits before it looks again."""
 PACKET_BYTES = 1024
 """Room for topic and header: brokers limit the packet, not the payload."""
 OFFLINE = "the broker cannot be reached"
@@ -83,8 +87,15 @@ class Connection:
         return urlsplit(self.url).scheme == "mqtts"
 
 
-class Displaced(Exception):
-    """Somebody with our account was at the broker before us; the text is for the operator."""
+class _Client(paho.Client):
+    """paho reads as many packets in a row as it has unanswered ones; this one may stop between."""
+
+    has_enough: Callable[[], bool] | None = None
+
+    def _packet_read(self) -> MQTTErrorCode:
+        if self.has_enough is not None and self.has_enough():
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        return super()._packet_read()
 
 
 class MqttBus:
@@ -119,16 +130,12 @@ class MqttBus:
         self._lost = asyncio.Event()
         self._was_answered = False
         self._failure: BaseException | None = None
-        self._is_settled = False
-        """Had the broker for long enough to be the first one, should there be two."""
-        self._times = 0
-        self._known: set[str] = set()
-        """Our connections, and those that were announced before we came back for the first time."""
         self._asked_for: set[str] = set()
         self._refused: set[str] = set()
         self._connection = ""
-        if announces and connection.user and self._client_id == connection.user:
-            self.subscribe(Availability, self._on_own_name, service=service, instance=instance)
+        self._window = Window(UNACKNOWLEDGED)
+        self.since = datetime.now(UTC)
+        """What our availability says of when we first came."""
 
     @property
     def connected(self) -> bool:
@@ -211,9 +218,7 @@ class MqttBus:
             was_connected = await self._live()
             if self._failure:
                 raise self._failure
-            was_steady = was_connected and clock() - before > STEADY_SECONDS
-            self._is_settled |= was_steady
-            attempt = 0 if was_steady else attempt + 1
+            attempt = 0 if was_connected and clock() - before > STEADY_SECONDS else attempt + 1
             if was_connected and attempt == FLAPS:
                 # Two clients of one id throw each other off; not every broker says so.
                 logger.warning(
@@ -230,7 +235,7 @@ class MqttBus:
     async def _live(self) -> bool:
         """Live through one connection; return whether there was one."""
         self._lost, self._was_answered = asyncio.Event(), False
-        self._connection = uuid.uuid4().hex
+        self._connection, self._window = uuid.uuid4().hex, Window(UNACKNOWLEDGED)
         to = self._to
         host, port = to.address
         try:
@@ -299,7 +304,7 @@ class MqttBus:
         version = MQTTProtocolVersion.MQTTv5
         if self._to.protocol == "3.1.1":
             version = MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=version,
@@ -308,6 +313,8 @@ class MqttBus:
             manual_ack=self._durable,
         )
         client.connect_timeout = ANSWER_SECONDS
+        if self._durable:
+            client.has_enough = self._is_full
         client.max_inflight_messages_set(200)
         client.max_queued_messages_set(0)
         if self._to.user:
@@ -370,9 +377,33 @@ class MqttBus:
                 properties.SessionExpiryInterval = SESSION_SECONDS
                 properties.ReceiveMaximum = UNACKNOWLEDGED
         client.connect(host, port, KEEP_ALIVE_SECONDS, clean_start=clean, properties=properties)
+        connection: Any = client.socket()
+        if connection is not None:
+            refuse_itself(connection)
 
     def _read(self, client: paho.Client) -> None:
         self._guarded(client.loop_read)
+        if self._durable and self._is_full():
+            with contextlib.suppress(OSError, ValueError):
+                asyncio.get_running_loop().remove_reader(client.socket())  # type: ignore[arg-type]
+            self._read_later(client)
+
+    def _is_full(self) -> bool:
+        return self._window.is_full(asyncio.get_running_loop().time())
+
+    def _read_later(self, client: paho.Client) -> None:
+        asyncio.get_running_loop().call_later(FULL_SECONDS, self._read_again, client)
+
+    def _read_again(self, client: paho.Client) -> None:
+        sock: Any = client.socket()
+        if sock is None or sock.fileno() < 0:
+            return
+        if self._is_full():
+            self._read_later(client)
+            return
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._read, client)
+        # Of an encrypted connection something may have been read, and wait in us.
+        self._read(client)
 
     def _write(self, client: paho.Client) -> None:
         self._guarded(client.loop_write)
@@ -393,6 +424,8 @@ class MqttBus:
             connection=self._connection,
             version=__version__,
             at=datetime.now(UTC) if state == "online" else None,
+            host=socket.gethostname(),
+            since=self.since,
         )
         return message.topic, encode(message)
 
@@ -444,8 +477,6 @@ class MqttBus:
 
     def _online(self, client: paho.Client) -> None:
         self._client, self._connected = client, True
-        self._times += 1
-        self._known.add(self._connection)
         # Somebody may have come between our question and the broker's answer.
         self._ask(client)
         self._refused.clear()
@@ -465,29 +496,6 @@ class MqttBus:
             logger.debug("disconnected: %s", reason)
         self._lost.set()
 
-    def _on_own_name(self, delivery: Delivery) -> None:
-        """Notice that somebody else has our account: two would throw each other off for ever.
-
-        The broker says nothing of it (mosquitto 2.0 does not), but since we were here, somebody
-        announced a connection that is not ours.
-        """
-        said = delivery.message
-        if not isinstance(said, Availability) or said.connection in self._known:
-            return
-        if self._times < 2:
-            self._known.add(said.connection)
-        elif self._is_settled:
-            self._complain(
-                f"{self._to.url}: another client came as {self._client_id!r}, which must be "
-                "different on each host"
-            )
-        else:
-            self._failure = Displaced(
-                f"{self._to.url}: another {self._client_id!r} was here before us: does it run "
-                "twice, or is one enrolment used on two hosts? Make one for each"
-            )
-            self._lost.set()
-
     def _on_publish(
         self, _: paho.Client, __: object, mid: int, reason: ReasonCode, ___: object
     ) -> None:
@@ -506,9 +514,11 @@ class MqttBus:
                 self._subscriptions.hand_out(delivery)
             return
 
-        mid, qos = message.mid, message.qos
+        mid, qos, window = message.mid, message.qos, self._window
+        window.receive()
 
         def acknowledge() -> None:
+            window.acknowledge(asyncio.get_running_loop().time())
             # Each connection has a client of its own, so a late acknowledgement of an earlier
             # one ends at a closed socket and cannot hit another packet's id.
             if client.is_connected():

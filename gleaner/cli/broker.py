@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gleaner.bus.access import Account, access_rules
+from gleaner.bus.dial import dial
 from gleaner.cli.child import Program
 from gleaner.cli.mosquitto import COMMON, listener, password_line
 from gleaner.runtime import write_atomically
@@ -193,7 +194,7 @@ def broker_user() -> tuple[int, int] | None:
 def is_answered(address: Address, seconds: float = 1.0) -> bool:
     """Whether somebody listens there."""
     try:
-        with socket.create_connection((address.host, address.port), seconds):
+        with dial((address.host, address.port), seconds):
             return True
     except OSError:
         return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from gleaner.bus.dial import dial
 from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, is_answered
 from gleaner.cli.endpoint import find_endpoint
@@ -60,7 +60,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
         )
     to = where(settings)
     try:
-        socket.create_connection(to.address, CONNECT_SECONDS).close()
+        dial(to.address, CONNECT_SECONDS).close()
     except OSError as error:
         raise Fatal(
             f"no broker at {to.url}: {error.strerror or error}; "

@@ -16,19 +16,16 @@ from gleaner.tell import tell_event
 Row = Mapping[str, Any]
 
 
-async def history(settings: Settings, *, node: str | None, limit: int) -> list[Row]:
+async def history(settings: Settings, *, limit: int, **filters: str | None) -> list[Row]:
     """Return the last events, oldest first, as the recorder has them; without the samples."""
-    rows: list[Row] = []
+    wanted: dict[str, Any] = {**filters}
+    rows: list[Row]
     async with (
         connected(settings) as client,
-        aclosing(client.history(what="events", node=node)) as found,
+        aclosing(client.history(what="events", limit=limit, **wanted)) as found,
     ):
-        async for row in found:
-            if row.get("kind") != EventKind.SAMPLES:
-                rows.append(row)
-            if len(rows) == limit:
-                break
-    return rows[::-1]
+        rows = [row async for row in found if row.get("kind") != EventKind.SAMPLES]
+        return rows[::-1]
 
 
 async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], None]) -> None:

@@ -40,6 +40,8 @@ async def export(
 ) -> None:
     """Write how the fleet is now, and with an interval go on until cancelled."""
     async with connected(settings) as client:
+        if every_seconds is not None:
+            say(f"{directory}: written each {every_seconds:g} s until Ctrl-C.")
         called = Called(nodes=settings.web.display_names, models=settings.web.model_names)
         await export_from(client.bus, directory, every_seconds, say, called)
 
@@ -54,7 +56,7 @@ async def export_from(
     """Write what this bus says; with an interval at each multiple of it since the start.
 
     Once, an OSError is the caller's. Again and again, a full disk or a lost broker is said and
-    waited out.
+    waited out, and so is its end.
     """
     fleet = Fleet()
     follow(bus, fleet)
@@ -70,8 +72,8 @@ async def export_from(
             write(directory, fleet.snapshot(datetime.now(UTC)), called, problem=problem)
         except OSError as error:
             problem = describe(error, directory)
-        if problem and problem != said:
-            say(problem)
+        if problem != said:
+            say(problem or f"{directory}: current again.")
         said = problem
         passed = clock() - began
         await asyncio.sleep(every_seconds - passed % every_seconds)
@@ -79,6 +81,8 @@ async def export_from(
 
 def describe(error: OSError, directory: Path) -> str:
     """Say in one line which file could not be written, and why."""
+    if isinstance(error, FileExistsError):
+        return f"{directory}: it is there and is no folder"
     return f"{error.filename or directory}: {error.strerror}"
 
 

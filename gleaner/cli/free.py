@@ -116,7 +116,7 @@ def _fits(gpu: GpuView, wish: Wish) -> bool:
     # Only a node that is online says idle or ours: see GpuView.condition.
     if gpu.condition not in (GpuCondition.IDLE, GpuCondition.OURS):
         return False
-    if gpu.inventory is not None and not gpu.inventory.schedulable:
+    if not gpu.is_usable:
         return False
     name = (gpu.inventory and gpu.inventory.name) or ""
     return wish.model.lower() in name.lower() and (_memory(gpu) or 0) >= wish.memory_bytes

@@ -174,8 +174,7 @@ def judge(
 
 def _lines(node: NodeView, now: datetime, called: names.Called) -> Iterator[Line]:
     for gpu in node.gpus(now):
-        # The parent of MIG devices is not one that somebody could take.
-        if gpu.inventory is None or gpu.inventory.schedulable:
+        if gpu.is_usable:
             yield _line(node, gpu, now, called)
 
 

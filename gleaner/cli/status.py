@@ -78,8 +78,11 @@ def has_scheduler(view: FleetView) -> bool:
     )
 
 
-def table(view: FleetView) -> RenderableType:
-    """Return the fleet for a terminal; a state is a word, its colour only repeats it."""
+def table(view: FleetView, lost_seconds: float | None = None) -> RenderableType:
+    """Return the fleet for a terminal; a state is a word, its colour only repeats it.
+
+    `lost_seconds`: for how long nothing has been heard, because the broker is lost.
+    """
     found = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("GPU", "Model", "State", "For"):
         found.add_column(heading, no_wrap=True)
@@ -89,7 +92,11 @@ def table(view: FleetView) -> RenderableType:
     for node in view.nodes.values():
         for gpu in node.gpus(view.at):
             found.add_row(*_row(node, gpu, view.at))
-    return Group(found, "", *(Text(line) for line in _lines(view)))
+    trouble: list[RenderableType] = []
+    if lost_seconds is not None:
+        text = f"THE BROKER CANNOT BE REACHED: this is {duration(lost_seconds)} old"
+        trouble = [Text(text, style="bold red"), ""]
+    return Group(*trouble, found, "", *(Text(line) for line in _lines(view)))
 
 
 def _row(node: NodeView, gpu: GpuView, now: datetime) -> tuple[str | Text, ...]:
@@ -146,6 +153,8 @@ def _lines(view: FleetView) -> list[str]:
         lines.append("no node has said anything yet")
     if not has_scheduler(view):
         lines.append("no scheduler is heard: nothing new starts")
+    if view.history_problem is not None:
+        lines.append(view.history_problem)
     if view.scheduler is not None:
         for pause in view.scheduler.pauses:
             what = " of ".join(filter(None, (pause.entry, pause.node or "everything")))
@@ -159,12 +168,15 @@ def _lines(view: FleetView) -> list[str]:
     return lines
 
 
-def as_json(view: FleetView) -> dict[str, Any]:
+def as_json(view: FleetView, lost_seconds: float | None = None) -> dict[str, Any]:
     """Return everything that the table shows, and more, for programs."""
     return {
         "at": view.at.isoformat(),
+        "broker_lost_seconds": lost_seconds,
         "has_scheduler": has_scheduler(view),
         "scheduler": _dump(view.scheduler),
+        "recorder": _dump(view.recorder),
+        "history_problem": view.history_problem,
         "nodes": [
             {
                 "node": node.node,

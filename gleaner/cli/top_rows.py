@@ -254,7 +254,8 @@ def _run_style(run: Run, *, is_current: bool) -> str:
 
 def summary(view: FleetView, page: Page) -> list[str]:
     """Return the lines above the table: how many of what, and what is not as it should be."""
-    gpus = [gpu for node in view.nodes.values() for gpu in node.gpus(view.at)]
+    nodes = view.nodes.values()
+    gpus = [gpu for node in nodes for gpu in node.gpus(view.at) if gpu.is_usable]
     counts = Counter(gpu.condition for gpu in gpus)
     words = ", ".join(f"{counts[one]} {one.value}" for one in GpuCondition if counts[one])
     presences = [(node.node, node.presence(view.at)) for node in view.nodes.values()]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TextIO
+from typing import Any
 
 from rich.table import Table
 
+from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import percent
 from gleaner.client import RequestFailed
+from gleaner.figures import By
 
 Row = Mapping[str, Any]
-By = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
-]
 _KEYS = (
     "user", "group", "entry", "node", "gpu", "model",
     "weekday", "hour", "day", "week", "month", "start",
@@ -65,6 +63,7 @@ def usage_table(rows: Sequence[Row]) -> Table:
         "GPU-hours": lambda row: f"{row['gpu_hours']:.1f}",
         **{name: _hours_of(name) for name in states},
         "utilization": lambda row: percent(row["utilization_percent"]),
+        **({"GiB·h": _memory} if any(row.get("memory_byte_hours") for row in rows) else {}),
         "kWh": lambda row: f"{row['energy_joules'] / _WATT_HOURS / 1000:.2f}",
     }
     return _table(rows, columns)
@@ -83,12 +82,9 @@ def history_table(rows: Sequence[Row]) -> Table:
     return _table(rows, columns)
 
 
-def write_csv(rows: Sequence[Row], file: TextIO) -> None:
-    """Write rows for spreadsheets, each column in its own unit."""
-    if rows:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def as_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return rows for spreadsheets, each column in its own unit; the heading always."""
+    return comma_separated(columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def as_json(rows: Sequence[Row]) -> str:
@@ -123,6 +119,11 @@ def _has(rows: Sequence[Row], state: str) -> bool:
 
 def _hours_of(state: str) -> Callable[[Row], str]:
     return lambda row: f"{row[f'{state}_hours']:.1f}"
+
+
+def _memory(row: Row) -> str:
+    hours = row.get("memory_byte_hours")
+    return "–" if hours is None else f"{hours / 2**30:.1f}"
 
 
 def _number(value: float | None, unit: float, name: str) -> str:

@@ -81,7 +81,7 @@ def users(view: FleetView, called: names.Called = NOTHING_ELSE) -> list[User]:
 def processes(view: FleetView, node: NodeView) -> Iterator[Process]:
     """Yield the processes of people on a node's GPUs, as they were last told."""
     for gpu in node.gpus(view.at):
-        for holder in gpu.state.holders if gpu.state else ():
+        for holder in gpu.state.holders if gpu.state and gpu.is_usable else ():
             if holder.run is None and holder.ignored is None:
                 yield Process(user=names.user(holder), node=node, gpu=gpu, holder=holder)
 

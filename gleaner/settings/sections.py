@@ -31,6 +31,11 @@ _BUSY_WORDS = ("compute_process", "graphics_process", "device_open")
 _BUSY_READING = re.compile(r"(utilization_percent|memory_used_bytes)\s*>=\s*(\d+)")
 
 
+HANG_SECONDS = 4.5
+"""From a check that was answered to the end of the next, unanswered one; 5 s without one make every
+run leave, and the rest of a check takes its time too."""
+
+
 def default_data_directory() -> Path:
     """Return `/var/lib/gleaner` for root, a folder below the user's state directory otherwise."""
     if os.geteuid() == 0:
@@ -143,7 +148,8 @@ class GpuSettings(Section):
     check_seconds: Annotated[float, Field(ge=0.05, le=4)] = Field(
         1.0,
         description="The backstop: a full check this often, whatever events say. "
-        "At most 4, because 5 s without a check make every run leave.",
+        "At most 4, because 5 s without a check make every run leave; where a driver is asked, "
+        "at most 4.5 together with `deadline_seconds`.",
     )
     busy_when: Annotated[Words, AfterValidator(_check_busy_when)] = Field(
         _BUSY_WORDS,
@@ -187,6 +193,19 @@ class GpuSettings(Section):
     device_directory: Path = Field(
         Path("/dev"), description="Where `nvidia0`… lie; elsewhere in some containers."
     )
+
+    @model_validator(mode="after")
+    def _notices_a_driver_that_hangs(self) -> Self:
+        """Refuse what would leave a hung driver's last answer standing for more than 5 s."""
+        left = HANG_SECONDS - self.check_seconds
+        if self.source in ("auto", "nvml") and self.deadline_seconds > left:
+            raise ValueError(
+                f"check_seconds {self.check_seconds:g} and deadline_seconds "
+                f"{self.deadline_seconds:g} may be {HANG_SECONDS:g} s together, because a driver "
+                "that hangs must be noticed within 5 s: set deadline_seconds to "
+                f"{left:g} or less, or check more often"
+            )
+        return self
 
 
 class PeopleSettings(Section):
@@ -424,8 +443,8 @@ class WebSettings(Section):
     )
     control_token_file: Path | None = Field(
         None,
-        description="A file whose first line lets people off this machine pause and drain. "
-        "Without it the controls work on loopback only.",
+        description="A file whose first line lets people pause and drain by the page. On the "
+        "machine itself root and the user who runs Gleaner need none; without it nobody else may.",
     )
     display_names: dict[str, str] = Field({}, description="Node id to the name shown for it.")
     model_names: dict[str, str] = Field(

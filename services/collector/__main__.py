@@ -4,4 +4,4 @@ from gleaner.runtime import run
 from services.collector.service import serve
 from services.collector.settings import CollectorSettings
 
-run("collector", CollectorSettings, serve)
+run("collector", CollectorSettings, serve, node=lambda settings: settings.node.id)

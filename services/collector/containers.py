@@ -5,11 +5,13 @@ No engine is asked: its socket is as good as root, and this only reads.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from services.collector.patience import Patience
 from services.collector.printable import printable
 
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -46,57 +48,61 @@ def shortened(container: str | None) -> str | None:
 
 
 class ContainerNames:
-    """What people call containers, each looked for once; None where no file says so."""
+    """What people call containers, each looked for once; None where no file says so.
+
+    A disk that is slow keeps nobody waiting: the name is there the next time.
+    """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._names: dict[str, str | None] = {}
+        self._names = Patience[str, str]()
 
     def of(self, container: str | None, parent_pid: int) -> str | None:
         """Return the name of a container, which one of its processes has this parent."""
         if container is None:
             return None
-        if container not in self._names:
-            if len(self._names) > 1000:
-                self._names.clear()
-            name = self._look_up(container, parent_pid)
-            self._names[container] = name and printable(name)[:_LONGEST_NAME]
-        return self._names[container]
+        look_up = functools.partial(look_up_name, self._root, container, parent_pid)
+        return self._names.of(container, look_up)
 
-    def _look_up(self, container: str, parent_pid: int) -> str | None:
-        if not _ID.fullmatch(container):
-            return container
-        return (
-            _docker(_read(self._root / "var/lib/docker/containers" / container / "config.v2.json"))
-            or self._bundle(container)
-            or self._monitor(container, parent_pid)
+
+def look_up_name(root: Path, container: str, parent_pid: int) -> str | None:
+    """Return what files below a root, `/` in earnest, say that people call a container."""
+    name: str | None = container
+    if _ID.fullmatch(container):
+        name = (
+            _docker(_read(root / "var/lib/docker/containers" / container / "config.v2.json"))
+            or _bundle(root, container)
+            or _monitor(root, container, parent_pid)
         )
+    return name and printable(name)[:_LONGEST_NAME]
 
-    def _bundle(self, container: str) -> str | None:
-        """Return what Kubernetes or nerdctl wrote into what containerd starts it by."""
-        tasks = self._root / "run/containerd/io.containerd.runtime.v2.task"
-        for namespace in ("k8s.io", "default"):
-            notes = _read(tasks / namespace / container / "config.json").get("annotations") or {}
-            name = next((str(notes[key]) for key in _OCI_NAMES if notes.get(key)), None)
-            pod = next((str(notes[key]) for key in _OCI_PODS if notes.get(key)), None)
-            if name:
-                return f"{pod}/{name}" if pod else name
-        return None
 
-    def _monitor(self, container: str, parent_pid: int) -> str | None:
-        """Return the name that Podman or CRI-O tells conmon, which is somewhere above."""
-        pid = parent_pid
-        for _ in range(_SHORT):
-            process = self._root / "proc" / str(pid)
-            try:
-                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                stat = (process / "stat").read_text(errors="replace")
-            except OSError:
-                return None
-            if container in words and "-n" in words[:-1]:
-                return words[words.index("-n") + 1]
-            pid = int(stat.rpartition(")")[2].split()[1])
-        return None
+def _bundle(root: Path, container: str) -> str | None:
+    """Return what Kubernetes or nerdctl wrote into what containerd starts it by."""
+    tasks = root / "run/containerd/io.containerd.runtime.v2.task"
+    for namespace in ("k8s.io", "default"):
+        notes = _read(tasks / namespace / container / "config.json").get("annotations") or {}
+        name = next((str(notes[key]) for key in _OCI_NAMES if notes.get(key)), None)
+        pod = next((str(notes[key]) for key in _OCI_PODS if notes.get(key)), None)
+        if name:
+            return f"{pod}/{name}" if pod else name
+    return None
+
+
+def _monitor(root: Path, container: str, parent_pid: int) -> str | None:
+    """Return the name that Podman or CRI-O tells conmon, which is somewhere above."""
+    pid = parent_pid
+    for _ in range(_SHORT):
+        process = root / "proc" / str(pid)
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            stat = (process / "stat").read_text(errors="replace")
+        except OSError:
+            return None
+        if container in words and "-n" in words[:-1]:
+            return words[words.index("-n") + 1]
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return None
 
 
 def _docker(config: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from gleaner.bus.messages import (
 )
 from services.collector import faults
 from services.collector.faults import Faults
-from services.collector.holding import name_of, users_of
+from services.collector.holding import container_of, name_of, users_of
 from services.collector.interface import EndedProcess, Sweep
 
 REMEMBERED = 4096
@@ -92,7 +92,7 @@ class DriverNews:
             command=holder.command if holder else None,
             run=holder.run if holder else None,
             entry=holder.entry if holder else None,
-            container=holder.container if holder else None,
+            container=container_of(holder) if holder else None,
             started_at=process.started_at,
             active_seconds=process.active_seconds,
             memory_used_bytes=process.memory_used_bytes,

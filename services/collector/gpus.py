@@ -46,10 +46,11 @@ from services.collector.reports import Reports, Sight
 
 logger = logging.getLogger(__name__)
 
-WHOLE_PASS_SECONDS = 0.25
 SLICE_SECONDS = 0.005
 SLICES = 5
 """At most so many slices a check, with other work in between: 2,000 processes within 10 s."""
+BLIND_SLICES = 50
+"""The same where no notice tells us where to look: a quarter of a check's second."""
 FIRST_SECONDS = 0.25
 """The first checks follow each other in steps that grow by this: who starts at the same time as we
 do, a page or a scheduler, has missed the first beat."""
@@ -210,15 +211,19 @@ class GpuWatch:
         return changed
 
     async def _scan(self) -> None:
-        """Look at some processes, or at all where no notice tells us where to look."""
-        if self._notices.by == "check":
-            self._processes.scan(WHOLE_PASS_SECONDS)
-            return
-        for _ in range(SLICES):
+        """Look at some processes, or at all where no notice tells us where to look.
+
+        The first pass is whole: who came before us must be known before anything is called idle.
+        """
+        is_blind = self._notices.by == "check"
+        slices = BLIND_SLICES if is_blind else SLICES
+        while slices > 0 or self._processes.is_new:
             started = time.monotonic()
-            self._processes.scan(SLICE_SECONDS)
+            if self._processes.scan(SLICE_SECONDS, hurry=is_blind):
+                break
             if time.monotonic() - started < SLICE_SECONDS:
                 break
+            slices -= 1
             await asyncio.sleep(0)
 
     def _evidence(

@@ -12,7 +12,7 @@ def users_of(state: GpuState | None) -> tuple[SampleUser, ...] | None:
     by_user: dict[tuple[str | None, ...], list[Holder]] = {}
     for one in state.holders:
         if one.ignored is None:
-            key = (name_of(one), one.run, one.entry, one.container)
+            key = (name_of(one), one.run, one.entry, container_of(one))
             by_user.setdefault(key, []).append(one)
     return tuple(
         SampleUser(
@@ -32,6 +32,11 @@ def name_of(holder: Holder) -> str | None:
     if holder.user is None and holder.user_id is not None:
         return f"uid {holder.user_id}"
     return holder.user
+
+
+def container_of(holder: Holder) -> str | None:
+    """Return what people call its container; the id where nobody says."""
+    return holder.container_name or holder.container
 
 
 def _memory(holders: list[Holder]) -> int | None:

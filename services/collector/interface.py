@@ -133,6 +133,8 @@ class Processes(Protocol):
 
     sees_others: bool
     """False when other users' open files are hidden from us."""
+    is_new: bool
+    """Whether the first pass over all processes is not through yet: nobody may be called idle."""
 
     def identify(self, pid: int) -> Process | None:
         """Return who a pid is, or None if it is gone."""
@@ -150,11 +152,15 @@ class Processes(Protocol):
         ...
 
     def scan(
-        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
+        self,
+        budget_seconds: float,
+        is_enough: Callable[[int, frozenset[str]], bool] | None = None,
+        *,
+        hurry: bool = False,
     ) -> bool:
         """Go on with the pass over all processes for this long; return whether it is complete.
 
-        One is complete in 10 s, if nobody is in a hurry.
+        One is complete in 10 s, if nobody is in a `hurry`; the first one is always in a hurry.
         `is_enough` hears of each holder (its pid and GPUs) as it is seen, and may end the search.
         """
         ...

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from services.collector.interface import Notice, Process, Processes
 
-WHOLE_PASS_SECONDS = 0.25
+SLICE_SECONDS = 0.01
+"""The search goes on after whatever else is due: a beat, a person's key."""
 RETRY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.03)
 """The kernel tells of an open before the process has its descriptor."""
 RESCAN_SHARE = 5
@@ -44,6 +45,7 @@ class Opens:
         self._looking: set[int] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._rescan_at = 0.0
+        self._took = 0.0
         self._searches_later = False
         self._sought: dict[Path, tuple[Notice, int]] = {}
 
@@ -83,16 +85,13 @@ class Opens:
         self._search_soon()
 
     def _search_soon(self) -> None:
-        wait = self._rescan_at - time.monotonic()
-        if wait <= 0:
-            self._search_now()
-        elif not self._searches_later:
+        if not self._searches_later:
             self._searches_later = True
-            self._later(wait, self._search_later)
+            self._later(max(0.0, self._rescan_at - time.monotonic()), self._search_later)
 
     def _search_later(self) -> None:
         self._searches_later = False
-        self._search_soon()
+        self._search_now()
 
     def _search_now(self) -> None:
         """Look through all processes for those who opened something, for all devices at once."""
@@ -115,13 +114,15 @@ class Opens:
             return
         started = time.monotonic()
         # The newest processes come first, and the search ends when all strangers are found.
-        is_through = self._processes.scan(WHOLE_PASS_SECONDS, is_enough)
-        took = time.monotonic() - started
-        self._rescan_at = started + took * (1 + RESCAN_SHARE)
+        is_through = self._processes.scan(SLICE_SECONDS, is_enough, hurry=True)
+        now = time.monotonic()
+        self._took += now - started
         # Not found: it was one of ours, or we came before the descriptor, or are not through yet.
         self._sought = {
             path: (notice, left - is_through) for path, (notice, left) in still().items()
         }
+        if is_through or not self._sought:
+            self._rescan_at, self._took = now + self._took * RESCAN_SHARE, 0.0
         if self._sought:
             self._search_soon()
 

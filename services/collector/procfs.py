@@ -1,4 +1,4 @@
-"""The process table in /proc: who a pid is, and who holds which GPU device open.
+"""The process table in /proc: who holds which GPU device open.
 
 A device is known by its number, not its path: a container has its own node for it. Devices that
 a process has mapped but closed again are not seen here (reading every process's map is dear); the
@@ -8,28 +8,22 @@ driver lists such a process itself.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from services.collector.containers import container_of
+from services.collector.identity import Identities, read_text
 from services.collector.interface import Process
-from services.collector.printable import printable
-from services.collector.users import UserNames
 
 CAP_SYS_PTRACE = 1 << 19
 PASS_SECONDS = 8.0
 """A pass over all processes is spread over this long: a full one in 10 s, with room to spare."""
-HURRY_SECONDS = 0.05
-"""Who grants a scan this much wants to know now: a whole pass begins."""
-IDENTITY_SECONDS = 5.0
-"""A process may change cgroup or program, so that what was read of it grows old."""
+SETTLED_SECONDS = 0.1
+"""The kernel adds up what a process has run with each tick of its clock, or when it stops."""
 HOSTS_PID_NAMESPACE = 0xEFFFFFFC
 """The inode that the kernel gives to the first process table (PROC_PID_INIT_INO)."""
 NAMESPACE_LIMITATION = (
@@ -37,7 +31,6 @@ NAMESPACE_LIMITATION = (
     "named, and the GPU is dirty; start the container with --pid=host"
 )
 _ORDINARY = frozenset({"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"})
-TOKEN = b"GLEANER_RUN_TOKEN="
 
 
 @dataclass(kw_only=True)
@@ -62,16 +55,14 @@ class ProcfsProcesses:
     """See `Processes`."""
 
     def __init__(self, command_lines: Literal["program", "full"] = "program") -> None:
-        self._full = command_lines == "full"
-        self._ticks = os.sysconf("SC_CLK_TCK")
-        self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._identities = Identities(command_lines)
         self._numbers: dict[int, frozenset[str]] = {}
         self._names: frozenset[str] = frozenset()
         self._holders: dict[int, dict[str, str]] = {}
         self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
-        self._is_new = False
-        self._users = UserNames()
-        self._identities: dict[int, tuple[float, str, Process]] = {}
+        self._asleep: dict[int, tuple[bytes, float]] = {}
+        """Who held nothing when it was looked at, then; and what it had run by then."""
+        self.is_new = False
         self.sees_others = can_see_others()
 
     def watch(self, devices: dict[str, Path]) -> None:
@@ -84,39 +75,13 @@ class ProcfsProcesses:
         if numbers != self._numbers:
             self._numbers = numbers
             self._names = frozenset(path.name for path in devices.values())
-            self._is_new = True
+            self._asleep.clear()
+            self._pass = _Pass(pids=[], started_at=-PASS_SECONDS)
+            self.is_new = True
 
     def identify(self, pid: int) -> Process | None:
         """See `Processes`."""
-        try:
-            line = _read(f"/proc/{pid}/stat")
-        except OSError:
-            self._identities.pop(pid, None)
-            return None
-        head, _, tail = line.rpartition(")")
-        fields = tail.split()
-        if fields[0] in "ZX":
-            # Nothing is left of it but its status; whatever it held is closed.
-            return None
-        name, parent, ticks = head.partition("(")[2], int(fields[1]), int(fields[19])
-        known = self._identities.get(pid)
-        now = time.monotonic()
-        if (
-            known is not None
-            and now - known[0] < IDENTITY_SECONDS
-            and known[1] == name
-            and (known[2].started_ticks, known[2].parent_pid) == (ticks, parent)
-        ):
-            return known[2]
-        try:
-            process, is_complete = self._read_identity(pid, name, parent, ticks)
-        except OSError:
-            return None
-        if is_complete:
-            if len(self._identities) > 1000:
-                self._identities.clear()
-            self._identities[pid] = (now, name, process)
-        return process
+        return self._identities.identify(pid)
 
     def holds(self, pid: int) -> frozenset[str]:
         """See `Processes`."""
@@ -136,39 +101,56 @@ class ProcfsProcesses:
         return {gpu: frozenset(pids) for gpu, pids in found.items()}
 
     def scan(
-        self, budget_seconds: float, is_enough: Callable[[int, frozenset[str]], bool] | None = None
+        self,
+        budget_seconds: float,
+        is_enough: Callable[[int, frozenset[str]], bool] | None = None,
+        *,
+        hurry: bool = False,
     ) -> bool:
-        """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry.
-
-        The first one after `watch` is whole, whatever the budget: who came before us must be known
-        before anything is called idle.
-        """
+        """See `Processes`; one pass is spread over `PASS_SECONDS` unless there is a hurry."""
         if not self._numbers:
+            self.is_new = False
             return True
         now = time.monotonic()
-        hurry = self._is_new or budget_seconds >= HURRY_SECONDS
+        hurry = hurry or self.is_new
         if self._pass.is_done:
             begins = hurry or now - self._pass.started_at >= PASS_SECONDS
         else:
             # A pass too long for one call goes on with the next: old processes have their turn.
             begins = hurry and not self._pass.hurried
         if begins:
-            self._pass = _Pass(
-                pids=newest_first(_pids(), _last_pid()), started_at=now, hurried=hurry
-            )
-        until = now + (math.inf if self._is_new else budget_seconds)
+            self._begin(now, hurried=hurry)
+        until = now + budget_seconds
         work = self._pass
         while not work.is_done and now < until and (hurry or not work.is_ahead(now)):
             pid = work.pids[work.next]
-            held = self.holds(pid)
+            held = self._look(pid, now)
             work.next += 1
             now = time.monotonic()
             if held and is_enough and is_enough(pid, held):
                 # Whoever is in a hurry next begins with the newcomers again.
                 work.hurried = False
                 break
-        self._is_new = self._is_new and not work.is_done
+        self.is_new = self.is_new and not work.is_done
         return work.is_done
+
+    def _begin(self, now: float, *, hurried: bool) -> None:
+        pids = newest_first(_pids(), _last_pid())
+        self._pass = _Pass(pids=pids, started_at=now, hurried=hurried)
+        self._asleep = {pid: self._asleep[pid] for pid in pids if pid in self._asleep}
+
+    def _look(self, pid: int, now: float) -> frozenset[str]:
+        """Return what one process holds; who has slept since it held nothing holds nothing."""
+        ran = _has_run(pid)
+        before, looked_at = self._asleep.get(pid, (None, now))
+        if ran is not None and ran == before and now - looked_at > SETTLED_SECONDS:
+            return frozenset()
+        held = self.holds(pid)
+        if ran is None or held:
+            self._asleep.pop(pid, None)
+        else:
+            self._asleep[pid] = ran, now
+        return held
 
     def _still(self, pid: int, held: dict[str, str]) -> bool:
         """Return whether the very descriptors that were seen are still those devices.
@@ -213,37 +195,10 @@ class ProcfsProcesses:
             os.close(directory)
         return found
 
-    def _read_identity(self, pid: int, name: str, parent: int, ticks: int) -> tuple[Process, bool]:
-        """Return who it is, and whether that is all: in the midst of exec there are no words.
-
-        A user's name that takes long is there the next time.
-        """
-        status = _read(f"/proc/{pid}/status")
-        cgroups = _read(f"/proc/{pid}/cgroup")
-        words = _words(pid)
-        user_id = int(status.partition("\nUid:")[2].split(maxsplit=1)[0])
-        program = _program(pid, name, words)
-        process = Process(
-            pid=pid,
-            started_ticks=ticks,
-            started_at=datetime.fromtimestamp(self._booted + ticks / self._ticks, UTC),
-            parent_pid=parent,
-            user_id=user_id,
-            user=self._users.of(user_id),
-            program=printable(program),
-            command=printable(
-                " ".join(words) if self._full and words else _short_command(program, words)
-            ),
-            cgroup=_cgroup(cgroups),
-            token=_token(pid),
-            container=container_of(cgroups),
-        )
-        return process, words != [""] and self._users.knows(user_id)
-
 
 def can_see_others() -> bool:
     """Return whether we may look at the open files of everybody's processes."""
-    effective = _read("/proc/self/status").partition("\nCapEff:")[2].split(maxsplit=1)[0]
+    effective = read_text("/proc/self/status").partition("\nCapEff:")[2].split(maxsplit=1)[0]
     return bool(int(effective, 16) & CAP_SYS_PTRACE)
 
 
@@ -255,9 +210,27 @@ def limitations() -> tuple[str, ...]:
     return ()
 
 
-def _read(path: str) -> str:
-    with open(path, "rb", buffering=0) as file:
-        return file.read().decode(errors="replace")
+def _has_run(pid: int) -> bytes | None:
+    """Return how long and how often a process has run; None where that says too little.
+
+    Only of one thread: the kernel adds up no threads here. A third of the price of a look at
+    twenty files, and most processes of a machine sleep.
+    """
+    try:
+        # Two links, and one for each thread.
+        if os.stat(f"/proc/{pid}/task").st_nlink != 3:
+            return None
+        file = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        ran = os.read(file, 100)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    # A kernel that does not count says 0.
+    return None if ran.startswith(b"0 ") else ran
 
 
 def newest_first(pids: Iterable[int], last: int) -> list[int]:
@@ -270,64 +243,4 @@ def _pids() -> Iterator[int]:
 
 
 def _last_pid() -> int:
-    return int(_read("/proc/loadavg").rsplit(maxsplit=1)[1])
-
-
-def _words(pid: int) -> list[str]:
-    with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-        text = file.read(4096).decode(errors="replace")
-    # A process that writes its own title leaves one text without ends of words.
-    words = text.rstrip("\0").split("\0")
-    return words[0].split(" ") if len(words) == 1 else words
-
-
-def _program(pid: int, name: str, words: list[str]) -> str:
-    """Return what was started: a script by its own name, else the program's file."""
-    # The kernel names a script that was started by its name after the script, not its interpreter.
-    for word in words[1:5]:
-        script = word.rpartition("/")[2]
-        if script and script.encode()[:15] == name.encode():
-            return script
-    with contextlib.suppress(OSError):
-        path = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
-        return path.rpartition("/")[2] or name
-    return name
-
-
-def _short_command(program: str, words: list[str]) -> str:
-    """Return program and script without further arguments, which may hold secrets."""
-    first = words[0].rpartition("/")[2] if words and words[0] else program
-    rest = iter(words[1:])
-    for word in rest:
-        if word == "-m":
-            return f"{first} -m {next(rest, '')}".rstrip()
-        if not word.startswith("-"):
-            is_script = os.path.splitext(word)[1] in (
-                ".py",
-                ".sh",
-                ".pl",
-                ".rb",
-                ".jl",
-                ".R",
-                ".js",
-            )
-            return f"{first} {word}" if is_script or word.endswith("/" + program) else first
-        if word == "-c":
-            break
-    return first
-
-
-def _cgroup(text: str) -> str | None:
-    """Return the path in cgroup v2: the line `0::/path`."""
-    for line in text.splitlines():
-        if line.startswith("0::"):
-            return line[3:]
-    return None
-
-
-def _token(pid: int) -> str | None:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-        for word in file.readall().split(b"\0"):
-            if word.startswith(TOKEN):
-                return word[len(TOKEN) :].decode(errors="replace")
-    return None
+    return int(read_text("/proc/loadavg").rsplit(maxsplit=1)[1])

@@ -70,6 +70,7 @@ class RecordedProcesses:
     """A `Processes` in which whoever a capture lists is somebody of whom nothing is kept."""
 
     sees_others = True
+    is_new = False
 
     def __init__(self) -> None:
         self._began = datetime.now(UTC)
@@ -101,6 +102,8 @@ class RecordedProcesses:
         self,
         budget_seconds: float,  # noqa: ARG002
         is_enough: Callable[[int, frozenset[str]], bool] | None = None,  # noqa: ARG002
+        *,
+        hurry: bool = False,  # noqa: ARG002
     ) -> bool:
         """See `Processes.scan`; a capture tells of no open devices."""
         return True

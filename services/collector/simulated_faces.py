@@ -153,6 +153,7 @@ class SimulatedProcesses:
     """The process table."""
 
     sees_others = True
+    is_new = False
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -181,6 +182,8 @@ class SimulatedProcesses:
         self,
         budget_seconds: float,  # noqa: ARG002
         is_enough: Callable[[int, frozenset[str]], bool] | None = None,  # noqa: ARG002
+        *,
+        hurry: bool = False,  # noqa: ARG002
     ) -> bool:
         """See `Processes.scan`; everything is known here."""
         return True

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import pwd
-import threading
 
-PATIENCE_SECONDS = 0.005
-"""A name from a local file or cache comes in microseconds; the reflex waits no longer than this."""
+from services.collector.patience import Patience
 
 
 class UserNames:
     """User ids to names; a name that takes long is there the next time somebody asks."""
 
     def __init__(self) -> None:
-        self._names: dict[int, str | None] = {}
-        self._asked: set[int] = set()
+        self._names = Patience[int, str]()
 
     def of(self, user_id: int) -> str | None:
         """Return the name, or None if there is none or it is still being looked up."""
-        if user_id not in self._asked:
-            self._asked.add(user_id)
-            search = threading.Thread(
-                target=self._look_up, args=(user_id,), name="user name", daemon=True
-            )
-            search.start()
-            search.join(PATIENCE_SECONDS)
-        return self._names.get(user_id)
+        return self._names.of(user_id, functools.partial(_look_up, user_id))
 
     def knows(self, user_id: int) -> bool:
         """Return whether the answer is final."""
-        return user_id in self._names
+        return self._names.knows(user_id)
 
-    def _look_up(self, user_id: int) -> None:
-        try:
-            self._names[user_id] = pwd.getpwuid(user_id).pw_name
-        except KeyError:
-            self._names[user_id] = None
+
+def _look_up(user_id: int) -> str | None:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return None

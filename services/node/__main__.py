@@ -5,4 +5,4 @@ from services.node.service import serve
 from services.node.settings import Settings
 
 if __name__ == "__main__":
-    run("node", Settings, serve)
+    run("node", Settings, serve, node=lambda settings: settings.node.id)

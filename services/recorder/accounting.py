@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import rollup, samples, sessions, tables, use
+from services.recorder import hour_rows, mig, rollup, samples, sessions, tables, use
 from services.recorder.adding import KNOWN, add, totals_of
 from services.recorder.local_time import LocalTime
 from services.recorder.names import Names
@@ -28,13 +28,13 @@ from services.recorder.upsert import insert_into
 
 NODES = 8
 """Of how many nodes five minutes are counted in one transaction; the writer waits no longer."""
+SEALED_ROWS = 1000
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; what is not over yet would be counted in vain."""
 
 _Values = dict[str, Any]
 _Key = tuple[int, datetime]
 """A device and when its bucket begins."""
-_TABLES = dict(zip(TIERS, tables.rolled, strict=True))
 
 
 @dataclass(kw_only=True)
@@ -102,12 +102,15 @@ async def seal(connection: AsyncConnection, before: datetime) -> int:
     """Delete the samples of some old five minutes, and seal them; return how many, 0 if none."""
     own = tables.sample
     oldest = (await connection.execute(select(func.min(own.c.slot)))).scalar()
-    until = rollup.start_of(before, FIVE_MINUTES.width)
-    if oldest is None or oldest >= until:
+    if oldest is None:
         return 0
-    until = oldest + FIVE_MINUTES.width
-    waits = exists().where(tables.dirty.c.slot < until)
-    if (await connection.execute(select(waits))).scalar():
+    # Of a large fleet five minutes, of a small one more: the writer waits no longer.
+    some = select(own.c.slot).order_by(own.c.slot).offset(SEALED_ROWS).limit(1)
+    last = (await connection.execute(some)).scalar() or before
+    waits = (await connection.execute(select(func.min(tables.dirty.c.slot)))).scalar() or before
+    until = rollup.start_of(before, FIVE_MINUTES.width)
+    until = min(until, waits, max(last, oldest + FIVE_MINUTES.width))
+    if until <= oldest:
         return 0
     gone = await connection.execute(delete(own).where(own.c.slot < until))
     await connection.execute(delete(tables.stretch).where(tables.stretch.c.start < until))
@@ -152,8 +155,9 @@ async def _compare(
     again = [key for key in found.samples if not sealed[key[1]]]
     before = await _counted(connection, again)
     stretches = await _counted_stretches(connection, again)
+    divided = _divided(names, found)
     for key, by_instant in found.samples.items():
-        mine = list(by_instant.values())
+        mine = mig.without_doubles(by_instant.values(), divided[key[1]])
         now = rollup.of_samples(mine)
         found.totals[key] = rollup.less(now, before[key]) if key in before else now
         for who, parts in use.stretches(mine).items():
@@ -166,6 +170,15 @@ async def _compare(
                 found.stretches += [
                     {"device": key[0], "start": key[1]} | known._asdict() | one for one in parts
                 ]
+
+
+def _divided(names: Names, found: _Found) -> dict[datetime, set[int]]:
+    """Return which GPUs are in MIG mode, by five minutes."""
+    devices: dict[datetime, set[int]] = {}
+    for device, slot in found.samples:
+        devices.setdefault(slot, set()).add(device)
+    parents = names.parents
+    return {slot: mig.divided(of_slot, parents) for slot, of_slot in devices.items()}
 
 
 async def _counted(connection: AsyncConnection, keys: list[_Key]) -> dict[_Key, _Values]:
@@ -197,17 +210,21 @@ async def _counted_stretches(
 
 
 async def _add_totals(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
-    for tier, table in _TABLES.items():
+    for tier in TIERS:
         parts: dict[_Key, list[_Values]] = {}
         for (device, slot), new in found.totals.items():
             start = rollup.start_in(tier, slot, local)
             parts.setdefault((device, start), []).append(new)
             parts.setdefault((tables.EVERY, start), []).append(new)
+        totals = {key: rollup.of_totals(mine) for key, mine in sorted(parts.items())}
+        if tier is HOUR:
+            await hour_rows.add(connection, totals.items())
+            continue
         rows = [
-            {"device": device, "start": start} | _stored(rollup.of_totals(mine))
-            for (device, start), mine in sorted(parts.items())
+            {"device": device, "start": start} | _stored(total)
+            for (device, start), total in totals.items()
         ]
-        await add(connection, table, rows)
+        await add(connection, tables.rolled[tier], rows)
 
 
 def _stored(totals: _Values) -> _Values:

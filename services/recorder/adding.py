@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, Table, case, func, or_, select
+from sqlalchemy import Select, Table, case, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,10 +36,8 @@ def totals_of(table: Table) -> Select[Any]:
 def _addition(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     statement = insert_into(dialect, table)
     old, new = table.c, statement.excluded
-    total = sum(
-        (new[f"{state}_seconds"] for state in rollup.STATES[1:] if table in tables.rolled),
-        start=new[f"{rollup.STATES[0]}_seconds"] if table in tables.rolled else 0,
-    )
+    states = rollup.STATES if table in tables.rolled.values() else ()
+    total: Any = sum((new[f"{state}_seconds"] for state in states), start=literal(0))
     changed: dict[str, Any] = {}
     for column in table.c:
         name, mine, theirs = column.name, old[column.name], new[column.name]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from services.recorder import history, questions, sample_pages, series, standing, usage
+from services.recorder import (
+    history,
+    last_hour,
+    questions,
+    sample_pages,
+    search,
+    series,
+    standing,
+    usage,
+)
 from services.recorder.questions import Known, Read
 
 _FIGURES = {
@@ -22,10 +31,14 @@ async def answer(read: Read, query: HistoryQuery, known: Known, now: datetime) -
         question = questions.question_of(query, now)
         questions.check_names(query, known)
         return questions.page_of(question, await _FIGURES[query.what](read, question, known))
+    if query.what == "last_hour":
+        return await last_hour.answer(read, query, known.names, now)
     history.check(query)
     questions.check_names(query, known)
     if query.what == "samples":
         return await sample_pages.answer(read, query, known.names)
+    if search.is_search(query):
+        return await search.answer(read, query, known.names, known.aliases)
     statement = history.statement_of(query, known.names, known.aliases)
     answer = history.answer_of(query, await read(statement))
     rows = tuple(

@@ -16,6 +16,8 @@ from services.recorder.packing import pack, unpack
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SLOT = timedelta(minutes=5)
+DAY = timedelta(days=1) // _SLOT
+"""In slots."""
 
 
 def to_microseconds(at: datetime) -> int:
@@ -26,6 +28,16 @@ def to_microseconds(at: datetime) -> int:
 def from_microseconds(number: int) -> datetime:
     """Return a stored instant."""
     return _EPOCH + number * _MICROSECOND
+
+
+def to_slot(at: datetime) -> int:
+    """Return the number of the five minutes of an instant since 1970."""
+    return (at - _EPOCH) // _SLOT
+
+
+def from_slot(number: int) -> datetime:
+    """Return when five minutes begin."""
+    return _EPOCH + number * _SLOT
 
 
 class Instant(TypeDecorator[datetime]):
@@ -51,11 +63,11 @@ class Slot(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
         """To the database; what is no boundary goes to the one before."""
-        return None if value is None else (value - _EPOCH) // _SLOT
+        return None if value is None else to_slot(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database."""
-        return None if value is None else _EPOCH + value * _SLOT
+        return None if value is None else from_slot(value)
 
 
 class Fixed(TypeDecorator[float]):

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.recorder import space, tables
 from services.recorder.connect import is_file, name_of, reading, url_of
 from services.recorder.lock import FileLock, InUse, is_server_locked
-from services.recorder.migrate import Layout, layout_of
+from services.recorder.migrate import Layout, layout_of, tables_of
 
 MISTAKES = 5
 _TIMES = ("at", "slot", "start", "begin", "noticed_at", "received_at", "updated_at")
@@ -85,7 +85,8 @@ def _is_there(name: str) -> bool:
 
 async def _examine(connection: AsyncConnection, name: str) -> Examined:
     layout = await connection.run_sync(layout_of)
-    findings = [_of_layout(layout), *await _of_integrity(connection)]
+    there = await connection.run_sync(tables_of)
+    findings = [_of_layout(layout, there), *await _of_integrity(connection)]
     if await _is_written(connection, name):
         findings.append(_ok("a recorder writes to it"))
     is_sqlite = connection.dialect.name == "sqlite"
@@ -104,13 +105,13 @@ async def _examine(connection: AsyncConnection, name: str) -> Examined:
     )
 
 
-def _of_layout(layout: Layout) -> Finding:
+def _of_layout(layout: Layout, there: frozenset[str]) -> Finding:
     if layout.problem is not None:
         return _fail(layout.problem)
     if layout.current is None:
-        if not layout.tables:
+        if not there:
             return _fail("it is empty")
-        return _fail(f"it is not Gleaner's: it has {', '.join(sorted(layout.tables)[:5])}")
+        return _fail(f"it is not Gleaner's: it has {', '.join(sorted(there)[:5])}")
     if not layout.is_newest:
         return _warn(
             f"layout {layout.current}, the newest is {layout.newest}: "

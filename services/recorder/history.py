@@ -57,17 +57,20 @@ def check(query: HistoryQuery) -> None:
     """Raise BadQuestion where a query for rows cannot be answered, however much is recorded."""
     if not 1 <= query.limit <= LIMIT:
         raise BadQuestion(f"limit is {query.limit}; a page has 1 to {LIMIT} rows")
-    if query.kind is not None and query.what not in ("events", "runs"):
-        raise BadQuestion(f"kind goes with events and runs, not with {query.what}")
-    if query.user is not None and query.what not in ("sessions", "runs"):
-        raise BadQuestion(f"user goes with sessions, runs and usage, not with {query.what}")
+    for name in ("kind", "entry", "state"):
+        if getattr(query, name) is not None and query.what not in ("events", "runs"):
+            raise BadQuestion(f"{name} goes with events and runs, not with {query.what}")
+    if query.user is not None and query.what == "samples":
+        raise BadQuestion("user goes with sessions, runs, events and usage, not with samples")
     if query.by is not None or query.points is not None:
         raise BadQuestion(f"by goes with usage and points with series, not with {query.what}")
     if query.since is not None and query.until is not None and query.since >= query.until:
         raise BadQuestion("since is not before until")
-    if query.kind is not None and query.what == "runs" and query.kind not in list(RunState):
-        states = ", ".join(RunState)
-        raise BadQuestion(f"no run is {query.kind!r}; kind is one of {states}")
+    for name in ("kind", "state"):
+        given = getattr(query, name)
+        if given is not None and query.what == "runs" and given not in list(RunState):
+            states = ", ".join(RunState)
+            raise BadQuestion(f"no run is {given!r}; {name} is one of {states}")
 
 
 def statement_of(
@@ -75,29 +78,43 @@ def statement_of(
 ) -> Select[Any]:
     """Return the SELECT that answers a query, one row more than its page; or raise BadQuestion."""
     check(query)
-    subject = _SUBJECTS[query.what]
-    table = subject.table
-    order = [column.label(f"order_{n}") for n, column in enumerate(subject.order)]
-    statement = named(table).add_columns(*order)
-    if query.node is not None:
-        statement = statement.where(_is_of(table, query.node, names))
-    if query.since is not None:
-        statement = statement.where(subject.at >= query.since)
-    if query.until is not None:
-        statement = statement.where(subject.at < query.until)
-    if query.kind is not None:
-        column = event.c.kind if query.what == "events" else run.c.state
-        statement = statement.where(column == query.kind)
+    wanted = conditions(query, names)
     if query.user is not None:
         who = people(query.user, aliases or {})
         numbers = [names.number[one] for one in who if one in names.number]
         is_theirs = run.c.user.in_(who) if query.what == "runs" else session.c.user.in_(numbers)
-        statement = statement.where(is_theirs)
+        wanted.append(is_theirs)
+    if query.what == "runs":
+        of_run = ((run.c.state, query.kind), (run.c.state, query.state), (run.c.entry, query.entry))
+        wanted += [column == value for column, value in of_run if value is not None]
+    elif query.kind is not None:
+        wanted.append(event.c.kind == query.kind)
+    return rows_of(query).where(*wanted).limit(query.limit + 1)
+
+
+def rows_of(query: HistoryQuery) -> Select[Any]:
+    """Return the SELECT of all rows that a query is about, the newest first."""
+    subject = _SUBJECTS[query.what]
+    order = [column.label(f"order_{n}") for n, column in enumerate(subject.order)]
+    newest_first = (column.desc() for column in subject.order)
+    return named(subject.table).add_columns(*order).order_by(*newest_first)
+
+
+def conditions(query: HistoryQuery, names: Names) -> list[ColumnElement[bool]]:
+    """Return what a query says about where and when, and after which page."""
+    subject = _SUBJECTS[query.what]
+    wanted = list[ColumnElement[bool]]()
+    if query.node is not None:
+        wanted.append(_is_of(subject.table, query.node, names))
+    if query.since is not None:
+        wanted.append(subject.at >= query.since)
+    if query.until is not None:
+        wanted.append(subject.at < query.until)
     if query.gpu is not None:
-        statement = statement.where(_is_about(query.gpu, query.what, names))
+        wanted.append(_is_about(query.gpu, query.what, names))
     if query.cursor is not None:
-        statement = statement.where(_beyond(subject, query.cursor))
-    return statement.order_by(*(column.desc() for column in subject.order)).limit(query.limit + 1)
+        wanted.append(_beyond(subject, query.cursor))
+    return wanted
 
 
 def people(user: str, aliases: Mapping[str, str]) -> list[str]:
@@ -161,7 +178,11 @@ def _shown(row: dict[str, Any]) -> dict[str, JsonValue]:
 
 
 def _cursor(subject: _Subject, row: Row[Any]) -> str:
-    first, *rest = (getattr(row, f"order_{place}") for place in range(len(subject.order)))
+    return cursor_of(*(getattr(row, f"order_{place}") for place in range(len(subject.order))))
+
+
+def cursor_of(first: datetime, *rest: Any) -> str:
+    """Return the cursor that goes on after the row that is ordered by these values."""
     text = json.dumps([to_microseconds(first), *rest], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode()
 

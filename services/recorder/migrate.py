@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -24,8 +25,6 @@ class Layout:
     current: str | None
     newest: str
     known: frozenset[str]
-    tables: frozenset[str]
-    """Everything that is in it, ours or not."""
 
     @property
     def is_newest(self) -> bool:
@@ -49,15 +48,14 @@ class Layout:
 
 def layout_of(connection: Connection) -> Layout:
     """Return which tables a database has."""
-    scripts = ScriptDirectory.from_config(_config(connection))
-    newest = scripts.get_current_head()
-    assert newest is not None
-    return Layout(
-        current=MigrationContext.configure(connection).get_current_revision(),
-        newest=newest,
-        known=frozenset(script.revision for script in scripts.walk_revisions()),
-        tables=frozenset(inspect(connection).get_table_names()),
-    )
+    newest, known = _versions()
+    current = MigrationContext.configure(connection).get_current_revision()
+    return Layout(current=current, newest=newest, known=known)
+
+
+def tables_of(connection: Connection) -> frozenset[str]:
+    """Return everything that is in a database, ours or not."""
+    return frozenset(inspect(connection).get_table_names())
 
 
 def migrate(connection: Connection, name: str) -> Layout:
@@ -72,11 +70,25 @@ def migrate(connection: Connection, name: str) -> Layout:
             logger.info("%s: a new database, layout %s", name, layout.newest)
         else:
             logger.info("%s: brought from layout %s to %s", name, layout.current, layout.newest)
-        command.upgrade(_config(connection), "head")
+        upgrade(connection, "head")
     return layout
 
 
-def _config(connection: Connection) -> Config:
+def upgrade(connection: Connection, to: str) -> None:
+    """Run the migrations up to one of them."""
+    command.upgrade(_config(connection), to)
+
+
+@cache
+def _versions() -> tuple[str, frozenset[str]]:
+    """Return the newest of our versions, and all; to find them takes most of an opening."""
+    scripts = ScriptDirectory.from_config(_config(None))
+    newest = scripts.get_current_head()
+    assert newest is not None
+    return newest, frozenset(script.revision for script in scripts.walk_revisions())
+
+
+def _config(connection: Connection | None) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")

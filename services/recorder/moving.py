@@ -21,7 +21,7 @@ from gleaner.runtime import Fatal
 from services.recorder import space, tables
 from services.recorder.connect import is_file, name_of, url_of, writing
 from services.recorder.lock import FileLock, InUse, give_to_owner_of_folder
-from services.recorder.migrate import layout_of, migrate
+from services.recorder.migrate import layout_of, migrate, tables_of
 
 ROWS = 1000
 _MADE_WITH_THE_TABLES = (tables.name, tables.time_zone)
@@ -137,7 +137,8 @@ async def _refuse_filled(connection: AsyncConnection, name: str) -> None:
     if layout.problem is not None:
         raise Fatal(f"{name} {layout.problem}")
     ours = {table.name for table in tables.metadata.sorted_tables}
-    for table in sorted(layout.tables - {"alembic_version"}):
+    there = await connection.run_sync(tables_of)
+    for table in sorted(there - {"alembic_version"}):
         if table not in ours:
             raise Fatal(f"{name} has a table {table}, which is not Gleaner's; use an empty one")
         if tables.metadata.tables[table] in _MADE_WITH_THE_TABLES:

@@ -33,6 +33,8 @@ class Names:
         self.text: dict[int, str] = {}
         self.devices: dict[tuple[str, str], int] = {}
         self.device: dict[int, Device] = {}
+        self._parents: dict[int, tuple[str, str]] = {}
+        """Node and GPU that an instance belongs to."""
         self.streams: dict[tuple[str, str], int] = {}
 
     async def load(self, connection: AsyncConnection) -> None:
@@ -49,6 +51,13 @@ class Names:
         own = tables.stream.c
         for row in await connection.execute(select(own.id, own.node, own.stream)):
             self.streams[self.text[row.node], row.stream] = row.id
+
+    @property
+    def parents(self) -> dict[int, int]:
+        """The GPUs that MIG instances belong to, by the instances' numbers."""
+        return {
+            number: self.devices[of] for number, of in self._parents.items() if of in self.devices
+        }
 
     def devices_of(self, node: str | None, gpu: str | None) -> list[int]:
         """Return the numbers of a node's GPUs, or of those with an id; both may be left open."""
@@ -101,6 +110,8 @@ class Names:
             number = self.devices[node, one.gpu]
             await connection.execute(update(own).where(own.c.id == number).values(changed))
             self.device[number] = Device(node=node, gpu=one.gpu, index=one.index, model=one.name)
+            if one.parent:
+                self._parents[number] = (node, one.parent)
 
     def _take_name(self, row: Any) -> None:
         self.number[row.text] = row.id
@@ -110,6 +121,8 @@ class Names:
         node = self.text[row.node]
         self.devices[node, row.gpu] = row.id
         model = None if row.model is None else self.text[row.model]
+        if row.parent:
+            self._parents[row.id] = (node, row.parent)
         self.device[row.id] = Device(node=node, gpu=row.gpu, index=row.index, model=model)
 
 

@@ -105,7 +105,8 @@ def check_names(query: HistoryQuery, known: Known) -> None:
     if query.gpu is not None and not names.devices_of(query.node, query.gpu):
         of_node = f" of node {query.node!r}" if query.node is not None else ""
         raise BadQuestion(f"nothing was recorded of a GPU {query.gpu!r}{of_node}")
-    if query.user is not None:
+    # Who was at a terminal only is in events.
+    if query.user is not None and query.what != "events":
         who = people(query.user, known.aliases)
         if not any(one in names.number or one in known.quotas for one in who):
             raise BadQuestion(f"nothing was recorded of a user {query.user!r}")
@@ -135,6 +136,8 @@ def _refuse_what_is_not_theirs(query: HistoryQuery) -> None:
         "points": ("series",),
         "user": ("usage", "quotas"),
         "kind": (),
+        "entry": (),
+        "state": (),
         "node": ("series", "usage", "latencies"),
         "gpu": ("series", "usage"),
     }

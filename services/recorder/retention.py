@@ -64,7 +64,8 @@ class Retention:
             deletion(dead_letter, dead_letter.c.received_at < events),
             deletion(stream, stream.c.updated_at < events),
             deletion_of_rolled(sample_5m, five_minutes),
-            deletion_of_rolled(sample_1h, hours),
+            # A day goes when its last hour does.
+            deletion_of_rolled(sample_1h, hours - timedelta(days=1)),
             deletion(use_1h, use_1h.c.start < hours),
         )
 

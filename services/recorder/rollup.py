@@ -87,14 +87,16 @@ def start_in(tier: Tier, slot: datetime, local: LocalTime) -> datetime:
 
 
 def of_samples(samples: Iterable[Row]) -> Totals:
-    """Return what samples come to."""
+    """Return what samples come to; the time of what is not usable is nobody's (see `mig`)."""
     totals = _nothing()
     for sample in samples:
         seconds = sample["seconds"]
+        is_usable = sample.get("is_usable", True)
         state = sample["state"] if sample["state"] in STATES else GpuCondition.UNKNOWN.value
         totals["samples"] += 1
-        totals["seconds"] += seconds
-        totals[f"{state}_seconds"] += seconds
+        if is_usable:
+            totals["seconds"] += seconds
+            totals[f"{state}_seconds"] += seconds
         energy = energy_of(sample)
         if energy is not None:
             totals["energy_joules"] += energy

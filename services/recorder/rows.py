@@ -17,6 +17,8 @@ LARGEST = 2**63 - 1
 """What a BIGINT takes; Python's integers have no such end."""
 NAME_CHARACTERS = 200
 DAY_SECONDS = 86_400
+LONGEST_SECONDS = 1e9
+"""A stage of an eviction."""
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 USERS = 100
 """Of one GPU at one moment."""
@@ -93,6 +95,9 @@ def _run(event: Event) -> Row | None:
     except ValidationError:
         return None
     codes = (run.exit_code, run.exit_signal)
+    took = () if run.stages is None else run.stages.model_dump().values()
+    if any(seconds is not None and not abs(seconds) <= LONGEST_SECONDS for seconds in took):
+        return None
     if not _is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
         return None
     stages = run.stages

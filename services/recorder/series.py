@@ -9,16 +9,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Select, func, select, type_coerce
 
-from services.recorder import rollup, samples, tables
+from services.recorder import hour_rows, hours, mig, rollup, samples, tables
 from services.recorder.adding import KNOWN
-from services.recorder.columns import Slot, to_microseconds
+from services.recorder.columns import from_slot, to_microseconds, to_slot
 from services.recorder.questions import Known, Question, Read, Shown
 from services.recorder.rollup import DAY, FIVE_MINUTES, GAUGES, HOUR, STATES, Tier
 
 MOST_SAMPLES = 5000
 """Read for one series; a longer one is of five minutes."""
 _SAMPLES_APART = 10
-_TABLES = {HOUR.name: tables.sample_1h, DAY.name: tables.sample_1d}
 
 
 async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
@@ -32,6 +31,10 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
             for total in await _of_samples(read, question, known, devices)
         ]
     step = max(1, math.ceil(question.step / tier.width)) * tier.width
+    if tier is HOUR:
+        return [
+            _point(total, step) for total in await _of_hours(read, question, known, step, devices)
+        ]
     found = await read(_of_buckets(question, known, tier, step, devices))
     return [_point(row._asdict(), step) for row in found]
 
@@ -51,13 +54,13 @@ def _tier(question: Question, known: Known, devices: int) -> Tier | None:
 def _of_buckets(
     question: Question, known: Known, tier: Tier, step: timedelta, devices: list[int]
 ) -> Select[Any]:
-    table = _TABLES.get(tier.name, tables.sample_5m)
-    first = rollup.start_in(tier, rollup.start_of(question.since, FIVE_MINUTES.width), known.local)
+    table = tables.rolled[tier]
+    first = _first(question, known, tier)
     slots = step // FIVE_MINUTES.width
     # A day has 23 to 25 hours: half of one makes up for that.
     slack = 144 if tier is DAY else 0
     number = type_coerce(table.c.start, BigInteger)
-    bucket = (number - (Slot().process_bind_param(first, None) or 0) + slack) // slots  # type: ignore[arg-type]
+    bucket = (number - to_slot(first) + slack) // slots
     sums: dict[str, Any] = {"seconds": tables.seconds_of(table)}
     for name in ("samples", "energy_joules", *(f"{state}_seconds" for state in STATES)):
         sums[name] = table.c[name]
@@ -76,6 +79,34 @@ def _of_buckets(
         .group_by(bucket)
         .order_by(bucket.desc())
     )
+
+
+async def _of_hours(
+    read: Read, question: Question, known: Known, step: timedelta, devices: list[int]
+) -> list[rollup.Totals]:
+    begin = _first(question, known, HOUR)
+    first, slots = to_slot(begin), step // FIVE_MINUTES.width
+    sums: dict[int, hours.Numbers] = {}
+    starts: dict[int, int] = {}
+    for one in await hour_rows.between(read, devices, begin, _end(question)):
+        place = one.begin
+        while place < one.end:
+            start = one.slot + one.day.starts[place]
+            bucket = (start - first) // slots
+            later = min(one.end, one.day.place(first + (bucket + 1) * slots - one.slot))
+            total = one.day.total(place, later)
+            sums[bucket] = hours.together(sums[bucket], total) if bucket in sums else total
+            starts[bucket] = min(start, starts.get(bucket, start))
+            place = later
+    return [
+        hours.totals_of(sums[bucket]) | {"start": from_slot(starts[bucket])}
+        for bucket in sorted(sums, reverse=True)
+    ]
+
+
+def _first(question: Question, known: Known, tier: Tier) -> datetime:
+    """Return when the first bucket of a tier begins that a question is about."""
+    return rollup.start_in(tier, rollup.start_of(question.since, FIVE_MINUTES.width), known.local)
 
 
 def _end(question: Question) -> datetime:
@@ -98,9 +129,13 @@ async def _of_samples(
         )
     )
     step = question.step // timedelta(microseconds=1)
-    found: dict[int, dict[Any, samples.Row]] = {}
+    found: dict[int, dict[Any, mig.Row]] = {}
+    parents = {one: of for one, of in known.names.parents.items() if of in wanted}
     for chunk in chunks:
-        for one in samples.read(chunk.data, wanted):
+        every = list(samples.read(chunk.data, wanted | parents.keys()))
+        divided = mig.divided((one["device"] for one in every), parents)
+        mine = [one for one in every if one["device"] in wanted]
+        for one in mig.without_doubles(mine, divided):
             if question.since < one["at"] <= question.until:
                 # A sample on the boundary belongs before it.
                 bucket = (to_microseconds(one["at"]) - 1) // step
@@ -118,7 +153,8 @@ def _point(row: dict[str, Any], step: timedelta) -> Shown:
         "resolution_seconds": step.total_seconds(),
         # PostgreSQL sums whole numbers to a decimal.
         "samples": int(row["samples"]),
-        "seconds": row["seconds"],
+        # In MIG mode it counts no time, and has readings nevertheless.
+        "seconds": row["seconds"] or max(row[name] for name in KNOWN),
         "energy_joules": row["energy_joules"] if row["energy_seconds"] else None,
     }
     for state in STATES:

@@ -23,6 +23,7 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
 from services.recorder.answers import answer
+from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
 from services.recorder.groups import Groups
 from services.recorder.history import BadQuestion, refusal_of
@@ -42,6 +43,8 @@ RETRY_SECONDS = (0.5, 10.0)
 WATERMARK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 ROLL_UP_SECONDS = 10.0
+BEHIND = timedelta(minutes=1)
+"""Samples of five minutes are summed up within seconds."""
 LONGEST_EVENT = timedelta(hours=1)
 """No event tells of longer than this."""
 QUESTIONS = 100
@@ -108,6 +111,9 @@ class Recorder:
         self._touched: set[str] = set()
         self._touch = asyncio.Event()
         self._trouble = ""
+        self._condition = Condition()
+        self._waits_since: datetime | None = None
+        self._behind_since: datetime | None = None
         bus.subscribe(Event, self._on_event)
         bus.subscribe(HistoryQuery, self._on_query)
         bus.subscribe(Inventory, self._on_inventory)
@@ -259,6 +265,9 @@ class Recorder:
         except _UNREACHABLE as failure:
             self._complain(failure)
             await asyncio.sleep(RETRY_SECONDS[0])
+        else:
+            self._condition = Condition()
+            self._say_state()
 
     def _complain(self, error: Exception) -> None:
         words = _words(error)
@@ -285,6 +294,11 @@ class Recorder:
                 used_bytes=self._tidying.used_bytes,
                 max_bytes=self._tidying.max_bytes,
                 shortened={kept.value: at for kept, at in self._tidying.shortened.items()},
+                oldest=dict(self._condition.oldest),
+                kept_aside=self._store.kept_aside(),
+                lost_events=self._condition.lost_events,
+                unreadable_messages=self._condition.unreadable_messages,
+                behind_since=self._behind_since,
                 at=_now(),
             )
         )
@@ -349,16 +363,28 @@ class Recorder:
         while True:
             try:
                 await self._keep_inventories()
-                while await self._store.roll_up(_now()):  # noqa: ASYNC110 - not a poll
+                while await self._store.roll_up(_now()):
+                    self._notice_behind(waits=True)
                     # Between two small transactions the writer gets its turn.
                     await asyncio.sleep(0.005)
                 trouble = ""
+                self._notice_behind(waits=False)
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 words = _words(error)
                 if words != trouble:
                     logger.warning("%s: roll-ups wait: %s", self._store.name, words)
                 trouble = words
+                self._notice_behind(waits=True)
             await asyncio.sleep(ROLL_UP_SECONDS)
+
+    def _notice_behind(self, *, waits: bool) -> None:
+        """Say so where samples wait long to be summed up, and where they do not any more."""
+        now = _now()
+        self._waits_since = (self._waits_since or now) if waits else None
+        is_behind = self._waits_since is not None and now - self._waits_since >= BEHIND
+        if is_behind != (self._behind_since is not None):
+            self._behind_since = self._waits_since if is_behind else None
+            self._say_state()
 
     async def _keep_inventories(self) -> None:
         while self._inventories:
@@ -370,11 +396,18 @@ class Recorder:
     async def _tidy_up(self) -> None:
         while True:
             try:
+                await self._look()
+                # The first time this may take long.
                 await self._tidying.tidy(_now())
+                await self._look()
             except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
                 logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
-            self._say_state()
+                self._say_state()
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _look(self) -> None:
+        self._condition = await self._store.condition()
+        self._say_state()
 
 
 def _set_aside(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, case, cast, func, literal, select, type_coerce, union_all
+from sqlalchemy import BigInteger, case, func, literal, select, type_coerce, union_all
 
 from services.recorder import tables
 from services.recorder.history import people
@@ -64,7 +64,7 @@ async def latencies(read: Read, question: Question, known: Known) -> list[Shown]
     pieces = []
     for stage in STAGES:
         column = own[f"{stage}_seconds"]
-        thousandths = cast(func.round(column * 1000), BigInteger).label("milliseconds")
+        thousandths = _rounded(type_coerce(column, BigInteger)).label("milliseconds")
         statement = select(
             literal(stage).label("stage"), thousandths, func.count().label("count")
         ).where(
@@ -80,6 +80,12 @@ async def latencies(read: Read, question: Question, known: Known) -> list[Shown]
     for row in await read(union_all(*pieces)):
         found[row.stage].append((row.milliseconds, row.count))
     return [_latency(stage, sorted(counts)) for stage, counts in found.items()]
+
+
+def _rounded(microseconds: Any) -> Any:
+    """Return milliseconds; of seconds hundredths, so that a year of them is soon counted."""
+    whole = (microseconds + 500) // 1000
+    return case((whole < 1000, whole), else_=(whole + 5) // 10 * 10)
 
 
 def _latency(stage: str, counts: Sequence[tuple[int, int]]) -> Shown:

@@ -35,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gleaner.bus.messages import Inventory
 from services.recorder import accounting, rollup, rows, samples, space, tables
+from services.recorder.condition import LOST, Condition, look
 from services.recorder.connect import is_file, name_of, reading, url_of, writing
 from services.recorder.local_time import EPOCH, LocalTime
 from services.recorder.lock import FileLock
@@ -52,6 +53,7 @@ DEAD_LETTERS = 1000
 STREAMS_PER_NODE = 100
 """Named at most in one `Recorded`; each start of a node begins a stream."""
 
+_ASIDE, _ASIDE_AT = ".damaged-", "%Y%m%dT%H%M%S%f"
 _Key = tuple[str, str]
 
 
@@ -178,7 +180,7 @@ class Store:
     async def _begin_anew(self, error: Exception) -> None:
         await self.close()
         path = Path(str(self._url.database))
-        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        aside = path.with_name(f"{path.name}{_ASIDE}{datetime.now(UTC):{_ASIDE_AT}}")
         logger.error(
             "%s: %s; it is kept as %s, and a new one begins: history starts here",
             path,
@@ -190,6 +192,18 @@ class Store:
             if part.exists():
                 part.rename(f"{aside}{suffix}")
         await self.open()
+
+    def kept_aside(self) -> dict[str, datetime]:
+        """Return the damaged files that lie beside the database, and since when."""
+        if not self._is_file:
+            return {}
+        path = Path(str(self._url.database))
+        found = {}
+        for one in sorted(path.parent.glob(f"{path.name}{_ASIDE}*")):
+            with contextlib.suppress(ValueError):
+                at = f"{one.name.rpartition(_ASIDE)[2]}+0000"
+                found[one.name] = datetime.strptime(at, f"{_ASIDE_AT}%z")
+        return found
 
     def recorded(self, node: str) -> dict[str, int]:
         """Return how far the streams of a node are that were heard last."""
@@ -318,6 +332,13 @@ class Store:
             return await accounting.seal(connection, before)
 
     @whole
+    async def condition(self) -> Condition:
+        """Return what is there since when, and what never came."""
+        # One at a time: a file that is replaced meanwhile would leave the connection behind.
+        async with self._one_at_a_time, self._reader().connect() as connection:
+            return await look(connection)
+
+    @whole
     async def used_bytes(self) -> int:
         """Return what all rows take, with their indexes."""
         async with self._reader().connect() as connection:
@@ -373,7 +394,7 @@ class Store:
             touched[key], lost = before.recorded(
                 [one.sequence for one in of_stream], max(one.oldest for one in of_stream)
             )
-            gaps += [_gap_row(key, gap, "lost before it was recorded", now) for gap in lost]
+            gaps += [_gap_row(key, gap, LOST, now) for gap in lost]
             unread = [one.sequence for one in of_stream if one.rows is None]
             gaps += [
                 _gap_row(key, Gap(first=number, last=number), "unreadable", now)

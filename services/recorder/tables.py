@@ -14,7 +14,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Double,
     Index,
     Integer,
     LargeBinary,
@@ -42,6 +41,7 @@ from services.recorder.units import parts_of
 
 __all__ = ["from_microseconds", "named", "seconds_of", "to_microseconds"]
 
+MICROSECONDS = 1_000_000
 EVERY = 0
 """The number of no device: rows of it are the sum of all."""
 
@@ -130,10 +130,10 @@ run = Table(
     Column("cause_text", Text),
     Column("exit_code", Integer),
     Column("exit_signal", Integer),
-    Column("noticed_to_term_seconds", Double),
-    Column("term_to_exit_seconds", Double),
-    Column("exit_to_clear_seconds", Double),
-    Column("noticed_to_clear_seconds", Double),
+    *(
+        Column(f"{stage}_seconds", Fixed(MICROSECONDS))
+        for stage in ("noticed_to_term", "term_to_exit", "exit_to_clear", "noticed_to_clear")
+    ),
     Column("simulated", Boolean, nullable=False),
     PrimaryKeyConstraint("node", "run"),
     Index(None, "first_at", "node", "run"),
@@ -254,8 +254,19 @@ def _who() -> tuple[Column[Any], ...]:
     )
 
 
-rolled = sample_5m, sample_1h, sample_1d, sample_1mo = tuple(
-    _rolled(tier.name) for tier in rollup.TIERS
+rolled = {tier: _rolled(tier.name) for tier in rollup.TIERS if tier is not rollup.HOUR}
+"""By tier; hours lie otherwise."""
+sample_5m, sample_1d, sample_1mo = rolled.values()
+
+# The hours that begin on one day of UTC; see `hours`.
+sample_1h = Table(
+    "sample_1h",
+    metadata,
+    Column("device", BigInteger, nullable=False),
+    Column("start", Slot, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("device", "start"),
+    sqlite_with_rowid=False,
 )
 
 # Who used what, all GPUs together.
@@ -329,7 +340,7 @@ def named(table: Table) -> Select[Any]:
     """Return the SELECT of a table with names in place of numbers."""
     source: Any = table
     columns: list[Any] = []
-    is_rolled = table in rolled
+    is_rolled = table in rolled.values()
     for column in table.c:
         match column.name:
             case "device":

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Delete, Select, Table, func, select
 
-from services.recorder import tables
+from services.recorder import hour_rows, tables
 from services.recorder.limit import Kept, Limit, horizons
 from services.recorder.retention import Retention, deletion, deletion_of_rolled
 from services.recorder.rollup import HOUR, start_of
@@ -60,7 +60,7 @@ class Tidying:
         if until is not None:
             self._gone[Kept.SAMPLES] = until
         fine = await self._oldest(Kept.FIVE_MINUTES)
-        hour = await self._first(tables.sample_1h)
+        hour = await hour_rows.first(self._store.read)
         if fine is not None and hour is not None and hour < start_of(fine, HOUR.width):
             self._gone[Kept.FIVE_MINUTES] = fine
 

@@ -1,7 +1,7 @@
 """Use by whatever is asked: GPU-hours of GPUs by their states, of people and entries by their own.
 
-Who used a GPU is kept by hours for all GPUs together, and by days for each. So people's use of one
-node or GPU is told by whole days.
+Who used a GPU is kept by hours for all GPUs together, and by days for each. The hours of one node
+or GPU, also those before the first and after the last whole day, are those of its sessions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Any
 
 from sqlalchemy import BigInteger, func, select, type_coerce, union_all
 
-from services.recorder import tables, use
+from services.recorder import hour_rows, hour_usage, presence, tables, use
 from services.recorder.columns import Slot
-from services.recorder.history import BadQuestion, people
+from services.recorder.history import people
 from services.recorder.questions import Known, Question, Read, Shown
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, TIERS, Tier
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, MONTH, STATES, Tier
 from services.recorder.spans import Part, of_one_offset, parts
 from services.recorder.units import parts_of
 
 _HOUR = 3600.0
-_STATE_TABLES = {tier.name: table for tier, table in zip(TIERS, tables.rolled, strict=True)}
 _STATE_SUMS = (
     "seconds",
     *(f"{state}_seconds" for state in STATES),
     "energy_joules",
     "utilization_percent_sum",
     "utilization_percent_seconds",
+    "memory_used_bytes_sum",
 )
-_STATE_LIMITS = ("utilization_percent_max",)
+_STATE_LIMITS = ("utilization_percent_max", "memory_used_bytes_max")
 _OF_DEVICE = ("node", "gpu", "model")
 _OF_CLOCK = ("hour", "weekday_hour")
 _slot = Slot()
@@ -41,14 +41,12 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     query = question.query
     by = query.by or "user"
     of_people = by in ("user", "group") or query.user is not None
-    statement = (_of_people if of_people else _of_states)(question, known, by)
+    found = await (_of_people if of_people else _of_states)(read, question, known, by)
     sums: dict[tuple[Any, ...], _Totals] = {}
     shown: dict[tuple[Any, ...], Shown] = {}
-    found = await read(statement)
     if by == "group":
-        await known.groups.learn({known.names.text.get(row.user, "") for row in found})
-    for row in found:
-        total = row._asdict()
+        await known.groups.learn({known.names.text.get(total["user"], "") for total in found})
+    for total in found:
         name = _name(by, total, known)
         key = tuple(name.values())
         shown[key] = name
@@ -57,16 +55,20 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     return [shown[key] | _hours(scaled[key]) for key in _in_order(by, scaled)]
 
 
-def _of_states(question: Question, known: Known, by: str) -> Any:
+async def _of_states(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     devices = known.names.devices_of(query.node, query.gpu)
     is_all = query.node is None and query.gpu is None
     finer = {"day": (HOUR, DAY), "week": (HOUR, DAY), "hour": (HOUR,), "weekday_hour": (HOUR,)}
-    pieces = []
+    wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
+    pieces, found = list[Any](), list[_Totals]()
     for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
-        table = _STATE_TABLES[part.tier.name]
+        if part.tier is HOUR:
+            mine = await hour_rows.between(read, wanted, part.begin, part.end)
+            found += _of_hours(mine, by, offset)
+            continue
+        table = tables.rolled[part.tier]
         keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
-        wanted = [tables.EVERY] if is_all and by not in _OF_DEVICE else devices
         total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
         total |= {
             name: tables.seconds_of(table, name)
@@ -75,16 +77,27 @@ def _of_states(question: Question, known: Known, by: str) -> Any:
         pieces.append(
             _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
         )
-    return _union(pieces)
+    return found + await _read_all(read, pieces)
 
 
-def _of_people(question: Question, known: Known, by: str) -> Any:
+def _of_hours(found: Iterable[hour_rows.Stretch], by: str, offset: timedelta) -> list[_Totals]:
+    """Return what packed hours come to, as they are stored."""
+    if by in _OF_DEVICE:
+        return hour_usage.by_device(found)
+    if by in _OF_CLOCK:
+        return hour_usage.by_clock(found, lambda start: int(_clock(start, offset)))
+    return hour_usage.by_start(found)
+
+
+async def _of_people(read: Read, question: Question, known: Known, by: str) -> list[_Totals]:
     query = question.query
     of_some = by in _OF_DEVICE or query.node is not None or query.gpu is not None
-    if of_some and by in _OF_CLOCK:
-        raise BadQuestion(f"by {by}, people's use is known of all GPUs together; leave out node")
-    pieces = []
-    for part, offset in _parts(question, known, by, _people_tiers(by, of_some=of_some)):
+    users = _numbers(query.user, known)
+    pieces, found = [], list[_Totals]()
+    for part, offset in _parts(question, known, by, (HOUR,) if by in _OF_CLOCK else (HOUR, DAY)):
+        if of_some and part.tier is HOUR:
+            found += await _of_sessions(read, question, known, by, part, offset)
+            continue
         table = tables.use_1h if part.tier is HOUR else tables.use_1d
         keys = {"user": table.c.user, "entry": table.c.entry}
         if by in _OF_DEVICE:
@@ -93,21 +106,39 @@ def _of_people(question: Question, known: Known, by: str) -> Any:
             keys = _start(by, table, offset)
         total = {name: table.c[name] for name in use.SUMS}
         statement = _summed(part, table, keys, total, use.LIMITS)
-        if query.user is not None:
-            who = people(query.user, known.aliases)
-            numbers = [known.names.number.get(one, -1) for one in who]
-            statement = statement.where(table.c.user.in_(numbers))
+        if users is not None:
+            statement = statement.where(table.c.user.in_(users))
         if table is tables.use_1d:
             some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
             statement = statement.where(table.c.device.in_(some))
         pieces.append(statement)
-    return _union(pieces)
+    return found + await _read_all(read, pieces)
 
 
-def _people_tiers(by: str, *, of_some: bool) -> tuple[Tier, ...]:
-    if by in _OF_CLOCK:
-        return (HOUR,)
-    return (DAY,) if of_some else (HOUR, DAY)
+async def _of_sessions(
+    read: Read, question: Question, known: Known, by: str, part: Part, offset: timedelta
+) -> list[_Totals]:
+    """Return what the sessions of some GPUs have within a part."""
+    query = question.query
+    is_all = query.node is None and query.gpu is None
+    devices = None if is_all else known.names.devices_of(query.node, query.gpu)
+    statement = presence.sessions_of(part, devices, _numbers(query.user, known))
+    sessions = [row._asdict() for row in await read(statement)]
+    if by in _OF_DEVICE or by in ("user", "group"):
+        keys = ("device",) if by in _OF_DEVICE else ("user", "entry")
+        return list(presence.spread(sessions, part, keys))
+    name = "clock" if by in _OF_CLOCK else "start"
+
+    def key_of(start: int) -> _Totals:
+        return {name: _clock(start, offset) if by in _OF_CLOCK else start}
+
+    return list(presence.spread_by_hour(sessions, part, known.local.hour_of, key_of))
+
+
+def _numbers(user: str | None, known: Known) -> list[int] | None:
+    if user is None:
+        return None
+    return [known.names.number.get(one, -1) for one in people(user, known.aliases)]
 
 
 def _parts(
@@ -127,9 +158,13 @@ def _start(by: str, table: Any, offset: timedelta) -> dict[str, Any]:
     start = type_coerce(table.c.start, BigInteger)
     if by not in _OF_CLOCK:
         return {"start": start}
+    return {"clock": _clock(start, offset)}
+
+
+def _clock(start: Any, offset: timedelta) -> Any:
     # Five minutes since a Monday; 1970 began on a Thursday.
     local = start + (offset // FIVE_MINUTES.width + 3 * 24 * 12)
-    return {"clock": local // 12 % (7 * 24)}
+    return local // 12 % (7 * 24)
 
 
 def _summed(
@@ -148,6 +183,10 @@ def _summed(
     return statement.where(table.c.start >= part.begin, table.c.start < part.end).group_by(
         *keys.values()
     )
+
+
+async def _read_all(read: Read, pieces: list[Any]) -> list[_Totals]:
+    return [row._asdict() for row in await read(_union(pieces))] if pieces else []
 
 
 def _union(pieces: list[Any]) -> Any:
@@ -233,4 +272,13 @@ def _hours(row: _Totals) -> Shown:
     # What was computed: 0.6 hours at 60 % for an hour.
     told["utilized_hours"] = weighed / 100 / _HOUR
     told["energy_joules"] = row["energy_joules"]
+    told["memory_byte_hours"] = _memory_byte_hours(row)
     return told
+
+
+def _memory_byte_hours(row: _Totals) -> float | None:
+    """Return memory times time, of what is known of it; None where nobody ever knew."""
+    of_gpus = "memory_used_bytes_sum" in row
+    total = row["memory_used_bytes_sum" if of_gpus else "memory_byte_seconds"]
+    most = row["memory_used_bytes_max" if of_gpus else "memory_max_bytes"]
+    return None if most is None else total / _HOUR

@@ -5,4 +5,4 @@ from services.runner.service import serve
 from services.runner.settings import RunnerSettings
 
 if __name__ == "__main__":
-    runtime.run("runner", RunnerSettings, serve)
+    runtime.run("runner", RunnerSettings, serve, node=lambda settings: settings.node.id)

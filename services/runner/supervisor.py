@@ -282,15 +282,20 @@ class Pump(threading.Thread):
 
     def run(self) -> None:
         """Read until nobody holds the other end; never stop because nobody takes it."""
+        # A log is there from the start on, also of who says nothing for hours.
+        self._pass_on(b"")
         while chunk := os.read(self._source, _CHUNK):
-            try:
-                self._sink.write(chunk)
-                self._problem = None
-            except OSError as error:
-                self._dropped += len(chunk)
-                self._problem = error.strerror
+            self._pass_on(chunk)
         with contextlib.suppress(OSError):
             self._sink.finish()
+
+    def _pass_on(self, chunk: bytes) -> None:
+        try:
+            self._sink.write(chunk)
+            self._problem = None
+        except OSError as error:
+            self._dropped += len(chunk)
+            self._problem = error.strerror
 
 
 class LogFile:

@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse
 
 from gleaner import __version__
 from gleaner.bus.message import Utc
-from gleaner.bus.messages import Blocker, RequestKind
-from services.web.downloads import add_downloads
+from gleaner.bus.messages import Blocker, RecorderState, RequestKind
+from services.web.downloads import Downloads, add_downloads
 from services.web.history_api import Problem, make_history
 from services.web.live import Live
 from services.web.pages import CARDS_MAX
@@ -90,7 +90,10 @@ GUARDED: dict[int | str, dict[str, Any]] = {
 }
 CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
-    401: {"model": Problem, "description": "From another machine, and the token is missing."},
+    401: {
+        "model": Problem,
+        "description": "Not who runs Gleaner, and the token is missing.",
+    },
     403: {"model": Problem, "description": "From a foreign page, or controls are off."},
     408: {"model": Problem, "description": "The body did not arrive in time."},
     409: {"model": Answer, "description": "The scheduler refused, and says why."},
@@ -141,6 +144,11 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         nodes = [one.node for one in moment.facts if node in (None, one.node)]
         return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
 
+    @api.get("/recorder")
+    async def recorder() -> RecorderState | None:
+        """Return how history is kept, and what is missing in it; null: no recorder was heard."""
+        return live.fleet.recorder
+
     @api.get("/runs")
     async def runs() -> tuple[ShownRun, ...]:
         """Return all runs that live or are just over."""
@@ -182,8 +190,9 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
             raise HTTPException(400, answer.error)
         return Events(rows=answer.rows, cursor=answer.cursor)
 
-    api.include_router(make_history(questions))
-    add_downloads(api, questions, Problem)
+    downloads = Downloads(questions)
+    api.include_router(make_history(questions, downloads))
+    add_downloads(api, downloads, Problem)
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api

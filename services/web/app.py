@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -13,22 +13,29 @@ from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gleaner.bus.messages import RequestKind
+from gleaner.names import Called
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
 from services.web.desk import Desk
+from services.web.exposition import CONTENT_TYPE, Exposition
 from services.web.filter import from_query
 from services.web.gpu_page import past_of_node, show_gpu
 from services.web.history_page import show_history
 from services.web.live import Live
-from services.web.metrics import CONTENT_TYPE
-from services.web.metrics import render as render_metrics
-from services.web.names import Names
+from services.web.metrics import gather
+from services.web.packed import accepts_gzip, packer, piece
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
@@ -37,26 +44,23 @@ from services.web.usage_page import show_usage
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
 REFRESH_SECONDS_MIN = 5
-STREAM_HEADERS = {
-    # Caddy's `encode gzip` holds events back for seconds unless the stream says it is encoded.
-    "Content-Encoding": "identity",
-    "Cache-Control": "no-store",
-}
+STREAM_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+PING = b": ping\n\n"
 
 
 def make_app(
-    live: Live, questions: Questions, rules: Rules, names: Names | None = None
+    live: Live, questions: Questions, rules: Rules, names: Called | None = None
 ) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
-    desk = Desk(live=live, questions=questions, pages=pages, names=names or Names())
+    desk = Desk(live=live, questions=questions, pages=pages, names=names or Called())
 
     async def page(
         request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
     ) -> Response:
+        peer = await rules.peer_of(request.scope)
         moment = live.moment()
         is_known = only is None or any(node.node == only for node in moment.facts)
-        peer = request.client.host if request.client else None
         nodes = [node.node for node in moment.facts if only in (None, node.node)]
         # In a thread: a thousand nodes take a while, and the stream must not wait.
         html = await asyncio.to_thread(
@@ -86,12 +90,17 @@ def make_app(
         return await page(request, only, await past_of_node(desk, only, request.query_params))
 
     async def events(request: Request) -> Response:
+        takes_gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
+        # Caddy's `encode gzip` holds events back for seconds unless the stream says it is encoded.
+        coding = {"Content-Encoding": "gzip" if takes_gzip else "identity"}
         if request.method == "HEAD":
-            return Response(headers=STREAM_HEADERS, media_type="text/event-stream")
+            return Response(headers=STREAM_HEADERS | coding, media_type="text/event-stream")
+        ping = piece(PING) if takes_gzip else PING
         return EventSourceResponse(
-            live.events(request.headers.get("last-event-id")),
-            headers=STREAM_HEADERS,
+            live.events(request.headers.get("last-event-id"), packed=takes_gzip),
+            headers=STREAM_HEADERS | coding,
             ping=PING_SECONDS,
+            ping_message_factory=lambda: ping,  # type: ignore[arg-type, return-value]
             send_timeout=SEND_SECONDS,
         )
 
@@ -107,10 +116,21 @@ def make_app(
             return PlainTextResponse("ok\n")
         return PlainTextResponse("the broker cannot be reached\n", 503)
 
-    async def metrics(_: Request) -> Response:
-        moment = live.moment()
-        text = await asyncio.to_thread(lambda: render_metrics(moment.snapshot()))
-        return Response(text, media_type=CONTENT_TYPE)
+    async def metrics(request: Request) -> Response:
+        # In the loop and in slices: a thread that computes lets the loop in every 5 ms only, and
+        # each message from the broker would wait for that.
+        exposition = Exposition()
+        fleet = live.fleet
+        for _ in gather(exposition, live.moment(), fleet.nodes.values(), fleet.recorder):
+            await asyncio.sleep(0)
+        takes_gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
+        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if takes_gzip else {})
+        chunks = exposition.chunks()
+        return StreamingResponse(
+            _packed(chunks) if takes_gzip else _plain(chunks),
+            headers=headers,
+            media_type=CONTENT_TYPE,
+        )
 
     return Starlette(
         routes=[
@@ -128,6 +148,21 @@ def make_app(
         ],
         middleware=[Middleware(Guard, rules=rules)],
     )
+
+
+async def _packed(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Compress an answer as it is sent, beside the loop."""
+    gzip = packer()
+    for chunk in chunks:
+        yield await asyncio.to_thread(gzip.compress, chunk)
+    yield gzip.flush()
+
+
+async def _plain(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Send an answer in the loop: what makes it is quick, and a thread is not."""
+    for chunk in chunks:
+        yield chunk
+        await asyncio.sleep(0)
 
 
 def _refresh_seconds(text: str) -> int:

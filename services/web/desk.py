@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from gleaner.keeping import facts_of
+from gleaner.names import Called
 from services.web.live import Live
-from services.web.names import Names
 from services.web.pages import Pages
 from services.web.questions import Questions
 from services.web.recorded import Found
@@ -32,7 +33,7 @@ class Desk:
     live: Live
     questions: Questions
     pages: Pages
-    names: Names
+    names: Called
 
     def nodes(self) -> tuple[Node, ...]:
         """Return all nodes; whether their readings are in them is not said."""
@@ -45,6 +46,8 @@ class Desk:
     async def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page; written in a thread, because the stream must not wait for it."""
         now = self.live.now()
+        fleet = self.live.fleet
+        values |= {"keeping": facts_of(fleet.recorder), "history_problem": fleet.history_problem}
         html = await asyncio.to_thread(
             self.pages.fill, template, at=now, now=now, names=self.names, **values
         )
@@ -57,10 +60,11 @@ def asked_of(request: Request) -> dict[str, str]:
 
 
 def span_values(
-    span: Span, asked: Mapping[str, str], presets: tuple[Preset, ...]
+    span: Span, asked: Mapping[str, str], presets: tuple[Preset, ...], filters: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Return what the choice of a range needs, with links one length back and forth."""
     kept = {"per": asked["per"]} if asked.get("per") in PERIODS else {}
+    kept |= {name: asked[name] for name in filters if asked.get(name)}
 
     def moved(times: int) -> str:
         by = times * span.length

@@ -1,4 +1,4 @@
-"""`/api/export/…`: everything that was recorded, as a file that is saved while it comes."""
+"""Whole tables as files: written as they come, and visibly broken off where they cannot be."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 PAGE_ROWS = 1000
 AT_ONCE = 4
-"""Downloads; each keeps the recorder busy as long as it runs."""
+"""Files; each keeps the recorder busy as long as it comes."""
 
 
 class _Refused(NoAnswer):
@@ -53,9 +53,51 @@ class Download(StreamingResponse):
             logger.warning("a download was cut off %s", error)
 
 
-def add_downloads(api: FastAPI, questions: Questions, problem: type[BaseModel]) -> None:
+class Downloads:
+    """All files that are on their way to a browser."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def file(
+        self, what: str, table: Encoder, form: Format = "csv", **filters: Any
+    ) -> Download:
+        """Return a file of all rows, or raise HTTPException where not even its first page comes."""
+
+        async def ask(cursor: str | None) -> HistoryAnswer:
+            answer = await self._questions.history(what, limit=PAGE_ROWS, cursor=cursor, **filters)
+            if answer.error is not None:
+                raise _Refused(answer.error)
+            return answer
+
+        if self._places.locked():
+            raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
+        found = pages(ask, NoAnswer)
+        try:
+            first = await anext(found)
+        except _Refused as error:
+            raise HTTPException(400, str(error)) from error
+        except NoAnswer as error:
+            raise HTTPException(503, str(error)) from error
+        return Download(
+            self._parts(table, [*first], found),
+            media_type=MEDIA_TYPES[form],
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.{form}"'},
+        )
+
+    async def _parts(
+        self, table: Encoder, first: list[Row], rest: AsyncGenerator[Any, None]
+    ) -> AsyncGenerator[bytes, None]:
+        async with self._places, contextlib.aclosing(rest):
+            yield table.begin() + table.page(first)
+            async for page in rest:
+                yield table.page(page)
+            yield table.end()
+
+
+def add_downloads(api: FastAPI, downloads: Downloads, problem: type[BaseModel]) -> None:
     """Add the route; `problem` is what its refusals look like."""
-    places = asyncio.Semaphore(AT_ONCE)
 
     def refusal(what: str) -> dict[str, Any]:
         return {"model": problem, "description": what}
@@ -82,48 +124,10 @@ def add_downloads(api: FastAPI, questions: Questions, problem: type[BaseModel]) 
         until: Utc | None = None,
     ) -> Download:
         """Return everything that was recorded, as one file."""
-
-        async def ask(cursor: str | None) -> HistoryAnswer:
-            answer = await questions.history(
-                what,
-                node=node,
-                user=user,
-                since=since,
-                until=until,
-                limit=PAGE_ROWS,
-                cursor=cursor,
-            )
-            if answer.error is not None:
-                raise _Refused(answer.error)
-            return answer
-
-        if places.locked():
-            raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
         try:
             table = encoder(what, form)
-            found = pages(ask, NoAnswer)
-            first = await anext(found)
         except NoParquet as error:
             raise HTTPException(501, str(error)) from error
-        except _Refused as error:
-            raise HTTPException(400, str(error)) from error
-        except NoAnswer as error:
-            raise HTTPException(503, str(error)) from error
-        return Download(
-            _file(table, [*first], found, places),
-            media_type=MEDIA_TYPES[form],
-            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.{form}"'},
+        return await downloads.file(
+            what, table, form, node=node, user=user, since=since, until=until
         )
-
-
-async def _file(
-    table: Encoder,
-    first: list[Row],
-    rest: AsyncGenerator[Any, None],
-    places: asyncio.Semaphore,
-) -> AsyncGenerator[bytes, None]:
-    async with places, contextlib.aclosing(rest):
-        yield table.begin() + table.page(first)
-        async for page in rest:
-            yield table.page(page)
-        yield table.end()

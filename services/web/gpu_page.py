@@ -52,6 +52,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
     views = known.gpus(now) if known else ()
     view = next((one for one in views if one.gpu == gpu.gpu), None)
     reading = view.reading if view else None
+    told = readings.readings_of(reading, node.readings_at) if reading else ()
     return await desk.page(
         "gpu.html",
         root="../../../",
@@ -60,7 +61,8 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         node=node,
         gpu=gpu,
         inventory=view.inventory if view else None,
-        readings=readings.readings_of(reading) if reading else (),
+        readings=[one for one in told if one.value is not None],
+        missing=[one for one in told if one.value is None],
         events=[past.event_of(row) for row in events.rows],
         runs=[past.run_of(row) for row in runs.rows],
         sessions=[past.held_of(row) for row in sessions.rows],

@@ -32,7 +32,7 @@ def held(nodes: Iterable[Node]) -> list[HeldGpu]:
         _held(node, gpu, gpu.since)
         for node in nodes
         for gpu in node.gpus
-        if gpu.state is GpuCondition.HELD and gpu.since is not None
+        if gpu.state is GpuCondition.HELD and gpu.since is not None and gpu.schedulable
     ]
     return sorted(found, key=lambda one: (one.since, one.node, one.index or 0))
 

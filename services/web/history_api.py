@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import io
-import json
-import logging
-from collections.abc import AsyncIterator, Iterable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Send
+from starlette.responses import JSONResponse, Response
 
 from gleaner.bus.message import Utc
+from gleaner.export import Encoder, csv_with, encoder
+from gleaner.figures import By, columns_of
+from services.web.downloads import Downloads
 from services.web.questions import NoAnswer, Questions
-from services.web.recorded import PAGE_ROWS, Refused, Row, What, further_rows, one_page
-
-logger = logging.getLogger(__name__)
-
-CSV_ROWS = 500
-"""Written at once."""
-FILES_AT_ONCE = 4
-"""Each keeps the recorder busy as long as it comes."""
+from services.web.recorded import PAGE_ROWS, Refused, What, one_page
 
 
 class Problem(BaseModel):
@@ -39,11 +28,8 @@ class HistoryPage(BaseModel):
     rows: tuple[dict[str, JsonValue], ...]
     cursor: str | None
     """Ask with this for the next page; null: that was all."""
-
-
-By: TypeAlias = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
-]
+    looked_back_to: Utc | None = None
+    """Where there are fewer rows than asked for, and a cursor: so far back was looked."""
 
 
 class Question(BaseModel):
@@ -87,7 +73,15 @@ class UsageQuestion(SessionsQuestion):
     by: By = Field("user", description="`hour`: of the day; `weekday_hour`: 1 is Monday.")
 
 
-class EventsQuestion(PagedQuestion):
+class RunsQuestion(PagedQuestion):
+    """Which runs of ours there were."""
+
+    user: str | None = Field(None, max_length=100, description="That name this person only.")
+    entry: str | None = Field(None, max_length=80, description="Of this workload only.")
+    state: str | None = Field(None, max_length=80, description="That came into it only.")
+
+
+class EventsQuestion(RunsQuestion):
     """What happened."""
 
     kind: str | None = Field(None, max_length=80, description="Of this kind only.")
@@ -111,29 +105,22 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_history(questions: Questions) -> APIRouter:
+def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
     """Return the routes below `/api/history`."""
     routes = APIRouter(prefix="/history", responses=ANSWERS, default_response_class=JSONResponse)
 
-    places = asyncio.Semaphore(FILES_AT_ONCE)
-
     async def answer(what: What, asked: BaseModel) -> HistoryPage | Response:
-        filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor"})
-        is_file = getattr(asked, "format", "json") == "csv"
-        if is_file:
-            filters["limit"] = PAGE_ROWS
-        cursor = getattr(asked, "cursor", None)
+        filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor", "limit"})
+        if getattr(asked, "format", "json") == "csv":
+            return await downloads.file(what, _table(what, filters), **filters)
+        paging = asked.model_dump(exclude_none=True, include={"cursor", "limit"})
         try:
-            page = await one_page(questions, what, cursor=cursor, **filters)
+            page = await one_page(questions, what, **filters, **paging)
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
         except Refused as error:
             raise HTTPException(400, str(error)) from error
-        if not is_file:
-            return HistoryPage(rows=page.rows, cursor=page.cursor)
-        if page.cursor is not None and places.locked():
-            raise HTTPException(503, f"{FILES_AT_ONCE} long files are being written; wait for them")
-        return CsvFile(what, further_rows(questions, what, page, **filters), places)
+        return HistoryPage(rows=page.rows, cursor=page.cursor, looked_back_to=page.looked_back_to)
 
     @routes.get("/series", response_model=HistoryPage)
     async def series(asked: Annotated[SeriesQuestion, Query()]) -> Any:
@@ -156,7 +143,7 @@ def make_history(questions: Questions) -> APIRouter:
         return await answer("events", asked)
 
     @routes.get("/runs", response_model=HistoryPage)
-    async def runs(asked: Annotated[PagedQuestion, Query()]) -> Any:
+    async def runs(asked: Annotated[RunsQuestion, Query()]) -> Any:
         """Return the runs of our workloads with how fast they left, newest first."""
         return await answer("runs", asked)
 
@@ -173,54 +160,12 @@ def make_history(questions: Questions) -> APIRouter:
     return routes
 
 
-class CsvFile(StreamingResponse):
-    """A table that ends visibly unfinished where the recorder goes away meanwhile."""
-
-    def __init__(self, what: str, rows: AsyncIterator[Row], places: asyncio.Semaphore) -> None:
-        super().__init__(
-            as_csv(rows),
-            media_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.csv"'},
-        )
-        self._places = places
-
-    async def stream_response(self, send: Send) -> None:
-        """Send what comes; without a last chunk the server cuts the connection."""
-        async with self._places:
-            try:
-                await super().stream_response(send)
-            except (NoAnswer, Refused) as error:
-                logger.warning("a download was cut off: %s", error)
-
-
-async def as_csv(rows: AsyncIterator[Row]) -> AsyncIterator[str]:
-    """Yield a table for spreadsheets; its columns are those of the first row."""
-    columns: list[str] | None = None
-    part: list[Row] = []
-    async for row in rows:
-        if columns is None:
-            columns = list(row)
-            yield _lines([columns])
-        part.append(row)
-        if len(part) >= CSV_ROWS:
-            yield _lines([one.get(name) for name in columns] for one in part)
-            part = []
-    if columns is not None:
-        yield _lines([one.get(name) for name in columns] for one in part)
-
-
-def _lines(rows: Iterable[Iterable[JsonValue]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: JsonValue) -> JsonValue:
-    """Return what stands in a cell; text that a spreadsheet would compute stays text."""
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    # CSV injection: a user may be called `=HYPERLINK(…)`.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+def _table(what: What, filters: dict[str, Any]) -> Encoder:
+    """Return what writes an answer as CSV, with its heading even where there is nothing."""
+    match what:
+        case "series" | "quotas" | "latencies":
+            return csv_with(columns_of(what))
+        case "usage":
+            return csv_with(columns_of(what, filters["by"], of_one_user="user" in filters))
+        case _:
+            return encoder(what, "csv")

@@ -20,6 +20,8 @@ from services.web.spans import instant_of
 
 HISTORY_ROWS = 100
 REFRESH_HISTORY = 5
+REFRESH_SEARCH = 60
+"""Where the recorder has to look through its events."""
 FILTERS = ("what", "node", "gpu", "kind", "user", "entry", "state", "since", "until")
 
 
@@ -27,24 +29,17 @@ async def show_history(desk: Desk, request: Request) -> Response:
     """Show events or runs, the newest first."""
     asked = asked_of(request)
     what: Literal["runs", "events"] = "runs" if asked.get("what") == "runs" else "events"
-    about, wanted, problem = _filters(asked, what)
+    about, problem = _filters(asked, what)
     latencies = {name: about[name] for name in ("node", "since", "until") if name in about}
-    is_wanted = wanted.run if what == "runs" else wanted.event
     cursor = asked.get("cursor") or None
     found, stages = await asyncio.gather(
-        search(
-            desk.questions,
-            what,
-            is_wanted,
-            limit=HISTORY_ROWS,
-            cursor=cursor,
-            **about,
-        ),
+        search(desk.questions, what, limit=HISTORY_ROWS, cursor=cursor, **about),
         ask(desk.questions, "latencies", **latencies),
     )
     nodes = desk.nodes()
     given = {name: asked[name] for name in FILTERS if asked.get(name)}
     is_newest = cursor is None and "until" not in about
+    is_search = what == "events" and bool(about.keys() & {"user", "entry", "state"})
     download = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in about.items()
@@ -53,16 +48,16 @@ async def show_history(desk: Desk, request: Request) -> Response:
         "history.html",
         root="./",
         here="history",
-        refresh=REFRESH_HISTORY if is_newest else None,
+        refresh=(REFRESH_SEARCH if is_search else REFRESH_HISTORY) if is_newest else None,
         what=what,
         asked={name: asked.get(name, "") for name in FILTERS},
         link=_linker(given),
         is_filtered=bool(given.keys() - {"what"}),
-        is_searched=bool(wanted),
         has_cursor=cursor is not None,
         events=[past.event_of(row) for row in found.rows] if what == "events" else [],
         runs=[past.run_of(row) for row in found.rows] if what == "runs" else [],
         cursor=found.cursor,
+        looked_back_to=found.looked_back_to,
         problem=problem or found.problem,
         latencies=[past.latency_of(row) for row in stages.rows if row.get("count")],
         latencies_problem=stages.problem,
@@ -75,11 +70,10 @@ async def show_history(desk: Desk, request: Request) -> Response:
     )
 
 
-def _filters(asked: Mapping[str, str], what: str) -> tuple[dict[str, Any], past.Wanted, str | None]:
-    """Return what the recorder filters by, what we do, and what made no sense."""
-    about: dict[str, Any] = {name: asked[name] for name in ("node", "gpu") if asked.get(name)}
-    if what == "events" and asked.get("kind"):
-        about["kind"] = asked["kind"]
+def _filters(asked: Mapping[str, str], what: str) -> tuple[dict[str, Any], str | None]:
+    """Return what the recorder filters by, and what made no sense."""
+    names = ("node", "gpu", "user", "entry", "state", *(("kind",) if what == "events" else ()))
+    about: dict[str, Any] = {name: asked[name] for name in names if asked.get(name)}
     problem = None
     for name in ("since", "until"):
         try:
@@ -87,8 +81,7 @@ def _filters(asked: Mapping[str, str], what: str) -> tuple[dict[str, Any], past.
                 about[name] = instant_of(asked[name], is_end=name == "until")
         except (ValueError, OverflowError):
             problem = f"{asked[name]!r} is no date; dates are written like 2026-11-21."
-    wanted = past.Wanted(**{name: asked.get(name, "") for name in ("user", "entry", "state")})
-    return about, wanted, problem
+    return about, problem
 
 
 def _linker(given: Mapping[str, str]) -> Any:

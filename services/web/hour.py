@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from gleaner.bus.messages import Telemetry
@@ -24,6 +25,16 @@ class LastHour:
             if reading.utilization_percent is not None:
                 ring = rings.get(reading.gpu) or rings.setdefault(reading.gpu, _Ring(minute))
                 ring.add(minute, reading.utilization_percent)
+
+    def fill(
+        self, node: str, start: datetime, gpus: Mapping[str, Sequence[int | None]], now: datetime
+    ) -> None:
+        """Put means of the minutes since an instant where nothing was heard of our own."""
+        minute, first = int(now.timestamp() // 60), int(start.timestamp() // 60)
+        rings = self._of.setdefault(node, {})
+        for gpu, means in gpus.items():
+            ring = rings.get(gpu) or rings.setdefault(gpu, _Ring(minute))
+            ring.fill(first, means)
 
     def forget(self, node: str) -> None:
         """Forget a node that is gone."""
@@ -52,6 +63,13 @@ class _Ring:
         self._sum += percent
         self._count += 1
         self._values[minute % MINUTES] = max(0, min(100, int(self._sum / self._count + 0.5)))
+
+    def fill(self, first: int, means: Sequence[int | None]) -> None:
+        for minute, mean in enumerate(means, start=first):
+            if mean is None or not 0 <= self._minute - minute < MINUTES:
+                continue
+            if self._values[minute % MINUTES] == UNKNOWN:
+                self._values[minute % MINUTES] = max(0, min(100, mean))
 
     def minutes(self, minute: int) -> tuple[int | None, ...]:
         if not 0 <= minute - self._minute < MINUTES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from gleaner import __version__
@@ -117,9 +117,12 @@ class Live:
             self._pending.cancel()
         self._stream.close()
 
-    def events(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    def events(
+        self, last_event_id: str | None = None, *, packed: bool = False
+    ) -> AsyncIterator[bytes]:
         """Return a stream: what was missed since an event, or a snapshot; then what changes."""
-        return self._stream.events(last_event_id)
+        stream = self._stream.packed if packed else self._stream.plain
+        return stream(last_event_id)
 
     @property
     def watchers(self) -> int:
@@ -134,6 +137,12 @@ class Live:
         newest_first = sorted([show_run(run), *others], key=lambda one: one.at, reverse=True)
         self._evictions = newest_first[:KEPT_EVICTIONS]
         self._looks_anew = True
+
+    def remember_hour(
+        self, node: str, start: datetime, gpus: Mapping[str, Sequence[int | None]]
+    ) -> None:
+        """Take note of utilization from before we began to listen, by the minute."""
+        self._hour.fill(node, start, gpus, self._clock())
 
     def flush(self) -> bool:
         """Work out what changed, a slice of it, and tell the watchers; return whether any did."""
@@ -265,6 +274,7 @@ class Live:
             connected=self._bus.connected,
             has_scheduler=has_scheduler,
             scheduler=self.fleet.scheduler,
+            history_problem=self.fleet.history_problem,
             evictions=tuple(self._evictions),
             version=__version__,
         )

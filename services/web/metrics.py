@@ -1,159 +1,158 @@
-"""`/metrics`: the live state in Prometheus' format, made anew for each scrape.
+"""`/metrics`: the live state in Prometheus' format, made anew for each scrape; pure.
 
-A custom collector, so that a GPU or node that is gone leaves no series behind. What is not known
-now has no sample: an absent series is honest, a zero would be a lie.
+Made anew, so that a GPU or node that is gone leaves no series behind. What is not known now has
+no sample: an absent series is honest, a zero would be a lie. docs/operations/metrics.md tells
+people about it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
-from prometheus_client.registry import Collector
+from gleaner.bus.messages import GpuCondition, RecorderState
+from gleaner.fleet import NodeView, Presence
+from services.web.board import Moment
+from services.web.exposition import Exposition, Family, labels
+from services.web.gpu_metrics import add_gpu, add_host
+from services.web.view import Gpu, Node, Overview, ShownRun
 
-from gleaner.bus.messages import GpuCondition
-from gleaner.fleet import Presence
-from services.web.view import Gpu, Node, ShownRun, Snapshot
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-GPU_LABELS = ("node", "gpu", "index")
+NODES_AT_A_TIME = 10
+# A sum over all must not have a GPU in MIG mode beside its instances.
+TOLD_BY_INSTANCES = {"memory_used_bytes": None, "unattributed_memory_bytes": None}
 STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear", "noticed_to_clear")
 
 
-def render(snapshot: Snapshot) -> bytes:
-    """Return everything as Prometheus' text."""
-    registry = CollectorRegistry()
-    registry.register(_Fleet(snapshot))
-    return bytes(generate_latest(registry))
+def _gauge(name: str, text: str) -> Family:
+    return Family(name=name, text=text)
 
 
-class _Fleet(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+PRESENCE = _gauge("gleaner_node_presence", "1 for what the node is now.")
+AGE = _gauge("gleaner_node_readings_age_seconds", "Age of the readings.")
+ACTIVE = _gauge("gleaner_node_people_active", "Whether somebody who counts is active.")
+PAUSED = _gauge(
+    "gleaner_node_paused", "Whether the node is paused, by the scheduler or its own file."
+)
+DRAINED = _gauge("gleaner_node_drained", "Whether nothing new starts on the node.")
+SIMULATED = _gauge("gleaner_node_simulated", "Whether the node does not really exist.")
+STATE = _gauge("gleaner_gpu_state", "1 for the GPU's state.")
+HOLDERS = _gauge("gleaner_gpu_holders", "Processes of others that hold the GPU.")
+MEMORY_TOTAL = _gauge("gleaner_gpu_memory_total_bytes", "Memory there is.")
+RUNS = _gauge("gleaner_runs", "Runs by state.")
+BLOCKED = _gauge("gleaner_gpus_blocked", "GPUs on which nothing starts, by reason.")
+EVICTIONS = Family(
+    name="gleaner_recent_eviction_seconds",
+    text="How long each stage of leaving took, in the last evictions that the page shows.",
+    kind="summary",
+)
 
-    def collect(self) -> Iterator[Metric]:
-        nodes = self._snapshot.nodes
-        yield from _overview(self._snapshot)
-        yield from _nodes(self._snapshot)
-        yield from _gpus([gpu for node in nodes for gpu in node.gpus])
-        yield _runs(nodes)
-        yield _blockers(nodes)
-        yield _evictions(self._snapshot.overview.evictions)
+
+def gather(
+    page: Exposition,
+    moment: Moment,
+    views: Iterable[NodeView],
+    recorder: RecorderState | None = None,
+) -> Iterator[None]:
+    """Add everything to a page, some nodes at a time: others may have their turn in between."""
+    _add_overview(page, moment.overview)
+    _add_history(page, recorder)
+    known = {view.node: view for view in views}
+    for number, node in enumerate(moment.facts, start=1):
+        _add_node(page, node, moment, known.get(node.node))
+        if number % NODES_AT_A_TIME == 0:
+            yield
 
 
-def _overview(snapshot: Snapshot) -> Iterator[Metric]:
-    overview = snapshot.overview
+def _add_overview(page: Exposition, overview: Overview) -> None:
     for name, text, value in (
         ("gleaner_bus_connected", "Whether the page has the broker.", overview.connected),
         ("gleaner_scheduler_online", "Whether a scheduler beats.", overview.scheduler_online),
         ("gleaner_paused", "Whether the fleet is paused.", bool(overview.pauses)),
+        (
+            "gleaner_history_problem",
+            "Whether history is not kept just now, or not all of it.",
+            overview.history_problem is not None,
+        ),
         ("gleaner_gpus", "GPUs that are known.", overview.gpus),
         ("gleaner_gpus_free", "GPUs a person may take at once: idle or ours.", overview.free),
     ):
-        yield GaugeMetricFamily(name, text, value=float(value))
+        page.add(_gauge(name, text), "", value)
+    _add_evictions(page, overview.evictions)
 
 
-def _nodes(snapshot: Snapshot) -> Iterator[Metric]:
-    presence = GaugeMetricFamily(
-        "gleaner_node_presence", "1 for what the node is now.", labels=("node", "presence")
-    )
-    age = GaugeMetricFamily(
-        "gleaner_node_readings_age_seconds", "Age of the readings.", labels=("node",)
-    )
-    active = GaugeMetricFamily(
-        "gleaner_node_people_active", "Whether somebody who counts is active.", labels=("node",)
-    )
-    paused = GaugeMetricFamily(
-        "gleaner_node_paused",
-        "Whether the node is paused, by the scheduler or its own file.",
-        labels=("node",),
-    )
-    drained = GaugeMetricFamily(
-        "gleaner_node_drained", "Whether nothing new starts on the node.", labels=("node",)
-    )
-    simulated = GaugeMetricFamily(
-        "gleaner_node_simulated", "Whether the node does not really exist.", labels=("node",)
-    )
-    for node in snapshot.nodes:
-        for one in Presence:
-            presence.add_metric((node.node, one.value), float(node.presence is one))
-        if node.readings_at is not None:
-            age.add_metric((node.node,), (snapshot.at - node.readings_at).total_seconds())
-        if node.people_active is not None:
-            active.add_metric((node.node,), float(node.people_active))
-        paused.add_metric((node.node,), float(bool(node.pause or node.local_pause)))
-        drained.add_metric((node.node,), float(node.drain is not None))
-        simulated.add_metric((node.node,), float(node.simulated))
-    yield from (presence, age, active, paused, drained, simulated)
+def _add_node(page: Exposition, node: Node, moment: Moment, view: NodeView | None) -> None:
+    # Prometheus takes an empty label for an absent one: `{simulated=""}` are those that exist.
+    who = labels(node=node.node, simulated="true" if node.simulated else "")
+    for one in Presence:
+        page.add(PRESENCE, f'{who},presence="{one.value}"', node.presence is one)
+    page.add(ACTIVE, who, node.people_active)
+    page.add(PAUSED, who, bool(node.pause or node.local_pause))
+    page.add(DRAINED, who, node.drain is not None)
+    page.add(SIMULATED, who, node.simulated)
+    _add_runs_and_blockers(page, node)
+    gpus = {gpu.gpu: _labels(node, gpu) for gpu in node.gpus}
+    for gpu in node.gpus:
+        if gpu.schedulable:
+            _add_state(page, gpus[gpu.gpu], gpu)
+    telemetry = view.current_telemetry(moment.at) if view else None
+    if view is None or telemetry is None:
+        return
+    read_at = moment.readings[node.node].readings_at
+    page.add(AGE, who, (moment.at - read_at).total_seconds() if read_at else None)
+    add_host(page, who, telemetry.host)
+    usable = {gpu.gpu for gpu in node.gpus if gpu.schedulable}
+    for one_view in view.gpus(moment.at):
+        reading = one_view.reading
+        if reading is None or one_view.gpu not in gpus:
+            continue
+        if one_view.gpu not in usable:
+            reading = reading.model_copy(update=TOLD_BY_INSTANCES)
+        add_gpu(page, gpus[one_view.gpu], reading)
 
 
-def _gpus(gpus: list[Gpu]) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "gleaner_gpu_state", "1 for the GPU's state.", labels=(*GPU_LABELS, "state")
+def _add_state(page: Exposition, who: str, gpu: Gpu) -> None:
+    for one in GpuCondition:
+        page.add(STATE, f'{who},state="{one.value}"', gpu.state is one)
+    if gpu.last is None:
+        others = [one for one in gpu.holders if not (one.run or one.ignored)]
+        page.add(HOLDERS, who, len(others))
+    page.add(MEMORY_TOTAL, who, gpu.memory_total_bytes)
+
+
+def _add_runs_and_blockers(page: Exposition, node: Node) -> None:
+    runs = Counter((run.entry, run.state.value) for run in node.runs)
+    for (entry, state), number in sorted(runs.items()):
+        page.add(RUNS, labels(node=node.node, entry=entry, state=state), number)
+    blockers = Counter(
+        code for gpu in node.gpus for code in {blocker.code for blocker in gpu.blockers or ()}
     )
-    holders = GaugeMetricFamily(
-        "gleaner_gpu_holders", "Processes of others that hold the GPU.", labels=GPU_LABELS
-    )
-    for gpu in gpus:
-        labels = _labels(gpu)
-        for one in GpuCondition:
-            state.add_metric((*labels, one.value), float(gpu.state is one))
-        if gpu.last is None:
-            others = [one for one in gpu.holders if not (one.run or one.ignored)]
-            holders.add_metric(labels, len(others))
-    yield from (state, holders)
-    for name, text, field in (
-        ("utilization_percent", "Share of time in which a kernel ran.", "utilization_percent"),
-        ("memory_used_bytes", "Memory in use.", "memory_used_bytes"),
-        ("memory_total_bytes", "Memory there is.", "memory_total_bytes"),
-        ("temperature_celsius", "Temperature.", "temperature_celsius"),
-        ("power_watts", "Power drawn.", "power_watts"),
-    ):
-        family = GaugeMetricFamily(f"gleaner_gpu_{name}", text, labels=GPU_LABELS)
-        for gpu in gpus:
-            value = getattr(gpu, field)
-            if value is not None:
-                family.add_metric(_labels(gpu), float(value))
-        yield family
+    for code, number in sorted(blockers.items()):
+        page.add(BLOCKED, labels(node=node.node, code=code), number)
 
 
-def _runs(nodes: tuple[Node, ...]) -> Metric:
-    family = GaugeMetricFamily("gleaner_runs", "Runs by state.", labels=("node", "entry", "state"))
-    counts = Counter((run.node, run.entry, run.state.value) for node in nodes for run in node.runs)
-    for labels, number in sorted(counts.items()):
-        family.add_metric(labels, number)
-    return family
-
-
-def _blockers(nodes: tuple[Node, ...]) -> Metric:
-    family = GaugeMetricFamily(
-        "gleaner_gpus_blocked", "GPUs on which nothing starts, by reason.", labels=("node", "code")
-    )
-    counts = Counter(
-        (gpu.node, code)
-        for node in nodes
-        for gpu in node.gpus
-        for code in {blocker.code for blocker in gpu.blockers or ()}
-    )
-    for labels, number in sorted(counts.items()):
-        family.add_metric(labels, number)
-    return family
-
-
-def _evictions(runs: tuple[ShownRun, ...]) -> Metric:
-    family = SummaryMetricFamily(
-        "gleaner_recent_eviction_seconds",
-        "How long each stage of leaving took, in the last evictions that the page shows.",
-        labels=("stage",),
-    )
+def _add_evictions(page: Exposition, runs: tuple[ShownRun, ...]) -> None:
     for stage in STAGES:
         values = [getattr(run.stages, stage) for run in runs if run.stages is not None]
         known = [value for value in values if value is not None]
-        family.add_metric((stage,), count_value=len(known), sum_value=sum(known))
-    return family
+        page.add(EVICTIONS, labels(stage=stage), len(known), suffix="_count")
+        page.add(EVICTIONS, labels(stage=stage), sum(known), suffix="_sum")
 
 
-def _labels(gpu: Gpu) -> tuple[str, str, str]:
-    return gpu.node, gpu.gpu, "" if gpu.index is None else str(gpu.index)
+def _add_history(page: Exposition, recorder: RecorderState | None) -> None:
+    for name, text in (
+        ("used_bytes", "What all rows of history take, with their indexes."),
+        ("max_bytes", "What they may take."),
+        ("lost_events", "Events that nodes told of and that never came."),
+        ("unreadable_messages", "Messages that were kept as they came."),
+    ):
+        page.add(_gauge(f"gleaner_history_{name}", text), "", getattr(recorder, name, None))
+
+
+def _labels(node: Node, gpu: Gpu) -> str:
+    return labels(
+        node=node.node,
+        gpu="" if gpu.index is None else gpu.index,
+        uuid=gpu.gpu,
+        model=gpu.model,
+        simulated="true" if node.simulated else "",
+    )

@@ -63,6 +63,7 @@ def show_overview(
     connected: bool,
     has_scheduler: bool,
     scheduler: SchedulerState | None,
+    history_problem: str | None,
     evictions: tuple[ShownRun, ...],
     version: str,
 ) -> Overview:
@@ -87,6 +88,7 @@ def show_overview(
         nodes=len(tallies),
         nodes_online=presences[Presence.ONLINE],
         scheduler_online=has_scheduler,
+        history_problem=history_problem,
         free_models=_free_models(tallies),
         not_counted=_some([one.not_counted for one in tallies if one.not_counted]),
         pauses=tuple(pause for pause in (scheduler.pauses if scheduler else ()) if not pause.node),

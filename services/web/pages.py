@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -195,7 +196,8 @@ def _fills(node: Node, rows: Sequence[GpuReadings], moment: Moment) -> list[str]
 
 
 def _fill(percent: float | None) -> int:
-    return -1 if percent is None else max(0, min(10, int(percent / 10 + 0.5)))
+    """Return tenths, rounded up: what is above a threshold must be seen to be."""
+    return -1 if percent is None else max(0, min(10, math.ceil(percent / 10)))
 
 
 def _gpu_indices(node: Node, gpus: tuple[str, ...]) -> str:

@@ -1,8 +1,8 @@
-"""Events and runs as lines of a table, and which of them a filter wants; pure."""
+"""Events and runs as lines of a table; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,38 +16,6 @@ STAGES = {
     "exit_to_clear": "→ GPU clear",
     "noticed_to_clear": "In all",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A filter that the recorder does not know; empty: everything."""
-
-    user: str = ""
-    entry: str = ""
-    state: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.user or self.entry or self.state)
-
-    def event(self, row: Row) -> bool:
-        """Whether an event is about all that is asked for."""
-        data = _data(row)
-        return (
-            (not self.user or self.user in set(_users(data)))
-            and (not self.entry or self.entry == data.get("entry"))
-            and (not self.state or self.state == data.get("state"))
-        )
-
-    def run(self, row: Row) -> bool:
-        """Whether a run is one that is asked for."""
-        return all(
-            not wanted or wanted == row.get(name)
-            for name, wanted in (
-                ("user", self.user),
-                ("entry", self.entry),
-                ("state", self.state),
-            )
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +73,8 @@ class Held:
     hours: float
     held_hours: float
     utilization_percent: float | None
+    memory_gib_hours: float | None
+    """Of what is known of it; None where nobody ever knew."""
 
 
 def event_of(row: Row) -> PastEvent:
@@ -165,22 +135,15 @@ def held_of(row: Row) -> Held:
         hours=float(row.get("seconds") or 0) / 3600,
         held_hours=float(row.get("held_seconds") or 0) / 3600,
         utilization_percent=float(row["utilization_sum"]) / weighed if weighed else None,
+        memory_gib_hours=None
+        if row.get("memory_max_bytes") is None
+        else float(row["memory_byte_seconds"]) / 2**30 / 3600,
     )
 
 
 def _data(row: Row) -> Row:
     data = row.get("data")
     return data if isinstance(data, Mapping) else {}
-
-
-def _users(data: Row) -> Iterator[str]:
-    """Yield everybody that an event names."""
-    if data.get("user"):
-        yield str(data["user"])
-    for name in ("holders", "people"):
-        for one in data.get(name) or ():
-            if isinstance(one, Mapping) and one.get("user"):
-                yield str(one["user"])
 
 
 def _seconds(row: Row, name: str) -> float | None:

@@ -25,10 +25,14 @@ class Hour:
     """Of the GPU-hours that are known, how many people had, from 0 to 1; None: nothing is known."""
     level: int = -1
     """From 0 to 10, the busiest hour; -1: nothing is known."""
+    hours: float | None = None
+    """GPU-hours of one person: nobody's share."""
 
     @property
     def text(self) -> str:
-        """In whole percent."""
+        """In whole percent; of one person in hours."""
+        if self.hours is not None:
+            return f"{self.hours:.0f}" if self.hours >= 10 else f"{self.hours:.1f}"
         return "–" if self.share is None else f"{100 * self.share:.0f}"
 
 
@@ -44,6 +48,25 @@ def week_of(rows: Iterable[Row]) -> tuple[tuple[Hour, ...], ...]:
     top = max([BUSY_SHARE, *(share for share in shares.values() if share is not None)])
     return tuple(
         tuple(_hour(shares.get((day, hour)), top) for hour in range(24)) for day in range(1, 8)
+    )
+
+
+def week_of_one(rows: Iterable[Row]) -> tuple[tuple[Hour, ...], ...]:
+    """Return the same of one person; an hour of which nothing is told had nothing."""
+    hours = {
+        (int(row["weekday"]), int(row["hour"])): number_of(row, "gpu_hours") or 0.0
+        for row in rows
+        if "weekday" in row and "hour" in row
+    }
+    if not hours:
+        return ()
+    top = max(hours.values()) or 1.0
+
+    def told(used: float) -> Hour:
+        return Hour(share=None, level=round(10 * used / top), hours=used)
+
+    return tuple(
+        tuple(told(hours.get((day, hour), 0.0)) for hour in range(24)) for day in range(1, 8)
     )
 
 

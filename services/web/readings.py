@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from gleaner.bus.messages import GpuReading
+from gleaner.bus.messages import GpuReading, Xid
 from services.web import texts
 
-_NOT_READINGS = frozenset({"gpu", "index", "problems"})
+_NOT_READINGS = frozenset({"gpu", "index", "problems", "ages_seconds", "processes"})
 _LABELS = {
     "utilization_percent": "Utilization",
     "memory_utilization_percent": "Memory controller",
@@ -24,7 +25,25 @@ _LABELS = {
     "performance_state": "Performance state",
     "energy_joules": "Energy since the driver was loaded",
     "throttle_reasons": "Throttled by",
+    "memory_reserved_bytes": "Memory kept by the driver",
+    "pcie_generation": "PCIe generation",
+    "pcie_generation_max": "PCIe generation, at best",
+    "pcie_width": "PCIe lanes",
+    "pcie_width_max": "PCIe lanes, at best",
+    "pcie_sent_bytes_per_second": "PCIe, sent",
+    "pcie_received_bytes_per_second": "PCIe, received",
+    "ecc_corrected_errors": "ECC errors, corrected",
     "ecc_uncorrected_errors": "ECC errors, uncorrected",
+    "ecc_aggregate_corrected_errors": "ECC errors of its life, corrected",
+    "ecc_aggregate_uncorrected_errors": "ECC errors of its life, uncorrected",
+    "remapped_rows_correctable": "Rows remapped after corrected errors",
+    "remapped_rows_uncorrectable": "Rows remapped after uncorrected errors",
+    "remapping_pending": "Row to be remapped at the next reset",
+    "remapping_failed": "Out of spare rows",
+    "retired_pages": "Pages retired",
+    "retired_pages_pending": "Pages to be retired at the next reset",
+    "recovery_action": "The driver asks for",
+    "xids": "XID errors",
 }
 _UNITS = {
     "percent": "%",
@@ -51,10 +70,15 @@ class Reading:
     value: str | None
     why: str | None
     """Why there is no value."""
+    at: datetime | None
+    """When it was read; slow ones are read rarely."""
 
 
-def readings_of(reading: GpuReading) -> tuple[Reading, ...]:
-    """Return all readings that a GPU has or could have, also those that we have no words for."""
+def readings_of(reading: GpuReading, at: datetime | None = None) -> tuple[Reading, ...]:
+    """Return all readings that a GPU has or could have, also those that we have no words for.
+
+    `at` is when the message was made that they came with.
+    """
     found = []
     for name in type(reading).model_fields:
         if name in _NOT_READINGS:
@@ -64,7 +88,9 @@ def readings_of(reading: GpuReading) -> tuple[Reading, ...]:
         why = None
         if value is None:
             why = _WHY.get(problem, problem) if problem else "no answer"
-        found.append(Reading(name=name, label=label_of(name), value=value, why=why))
+        age = timedelta(seconds=reading.ages_seconds.get(name, 0))
+        read_at = at - age if at else None
+        found.append(Reading(name=name, label=label_of(name), value=value, why=why, at=read_at))
     return tuple(found)
 
 
@@ -92,6 +118,8 @@ def _value(name: str, value: Any) -> str | None:
 
 def _number(name: str, value: float) -> str:
     unit = name.rpartition("_")[2]
+    if name.endswith("bytes_per_second"):
+        return f"{value / 1e6:.1f} MB/s"
     if unit == "bytes":
         return f"{texts.gibibytes(int(value))} GiB"
     if unit == "joules":
@@ -102,4 +130,7 @@ def _number(name: str, value: float) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Xid):
+        times = "once" if value.count == 1 else f"{value.count} times"
+        return f"{value.number} {times} ({value.meaning})"
     return str(value).replace("_", " ")

@@ -1,12 +1,18 @@
-"""Remember the last evictions from before we were started, if there is a recorder to ask."""
+"""Remember what was before we were started, if there is a recorder to ask.
+
+The last evictions, and the last hour of utilization: of a few nodes at a time, so that neither the
+recorder nor our own loop is held up.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
+from gleaner.bus.message import Utc
 from gleaner.bus.messages import EventKind, Run
 from services.web.live import Live
 from services.web.questions import NoAnswer, Questions
@@ -14,6 +20,17 @@ from services.web.questions import NoAnswer, Questions
 EVENTS = 200
 """A run that leaves makes about five."""
 RETRY_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+"""Between the last hours of some nodes and of others."""
+
+
+class _LastHour(BaseModel):
+    """One node's."""
+
+    node: str
+    start: Utc
+    gpus: dict[str, tuple[int | None, ...]]
+    """By the minute."""
 
 
 async def recall(live: Live, questions: Questions) -> None:
@@ -29,6 +46,25 @@ async def recall(live: Live, questions: Questions) -> None:
             if run is not None:
                 live.remember(run)
         return
+
+
+async def recall_hour(live: Live, questions: Questions) -> None:
+    """Ask until somebody answers; then tell the live view about the last hour of all GPUs."""
+    cursor: str | None = None
+    while True:
+        try:
+            answer = await questions.history("last_hour", cursor=cursor)
+        except NoAnswer:
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        for row in answer.rows:
+            with contextlib.suppress(ValidationError):
+                one = _LastHour.model_validate(row)
+                live.remember_hour(one.node, one.start, one.gpus)
+        cursor = answer.cursor
+        if cursor is None:
+            return
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def run_of(row: dict[str, JsonValue]) -> Run | None:

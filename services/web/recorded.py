@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -13,8 +14,8 @@ from services.web.questions import NoAnswer, Questions
 Row = dict[str, JsonValue]
 What = Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
 PAGE_ROWS = 1000
-PAGES = 20
-"""Looked through for one page of a filter that the recorder does not know."""
+SEARCH_SECONDS = 2.0
+"""So long it is looked further back for one page, where the recorder has to search."""
 
 
 class Refused(Exception):
@@ -28,6 +29,8 @@ class Found:
     rows: tuple[Row, ...] = ()
     cursor: str | None = None
     """Where what is not in `rows` begins; None: that was all."""
+    looked_back_to: datetime | None = None
+    """So far back it was looked for more rows than these; None: there was no need."""
     problem: str | None = None
     """Why there are no (more) rows, for people to read."""
 
@@ -51,28 +54,23 @@ async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filt
 
 
 async def search(
-    questions: Questions,
-    what: What,
-    is_wanted: Callable[[Row], bool],
-    *,
-    limit: int,
-    cursor: str | None,
-    **filters: Any,
+    questions: Questions, what: What, *, limit: int, cursor: str | None, **filters: Any
 ) -> Found:
-    """Return about so many rows that are wanted, at most from as many pages as it takes."""
-    rows: list[Row] = []
+    """Return at most so many rows, looking back as far as a reader waits for a page."""
+    found = Found(cursor=cursor)
+    clock = asyncio.get_running_loop().time
+    until = clock() + SEARCH_SECONDS
     try:
-        for _ in range(PAGES):
-            page = await one_page(questions, what, limit=limit, cursor=cursor, **filters)
-            rows += filter(is_wanted, page.rows)
-            cursor = page.cursor
-            if cursor is None or len(rows) >= limit:
-                break
+        while True:
+            left = limit - len(found.rows)
+            page = await one_page(questions, what, limit=left, cursor=found.cursor, **filters)
+            found = replace(page, rows=found.rows + page.rows)
+            if page.looked_back_to is None or clock() >= until:
+                return found
     except NoAnswer as error:
-        return Found(rows=tuple(rows), cursor=cursor, problem=_sentence(str(error)))
+        return replace(found, problem=_sentence(str(error)))
     except Refused as error:
-        return Found(rows=tuple(rows), cursor=cursor, problem=f"The recorder says: {error}.")
-    return Found(rows=tuple(rows), cursor=cursor)
+        return replace(found, problem=f"The recorder says: {error}.")
 
 
 async def one_page(questions: Questions, what: What, **filters: Any) -> Found:
@@ -80,19 +78,7 @@ async def one_page(questions: Questions, what: What, **filters: Any) -> Found:
     answer = await questions.history(what, **filters)
     if answer.error is not None:
         raise Refused(answer.error.rstrip("."))
-    return Found(rows=answer.rows, cursor=answer.cursor)
-
-
-async def further_rows(
-    questions: Questions, what: What, page: Found, **filters: Any
-) -> AsyncIterator[Row]:
-    """Yield the rows of a page and of all that follow it."""
-    while True:
-        for row in page.rows:
-            yield row
-        if page.cursor is None:
-            return
-        page = await one_page(questions, what, cursor=page.cursor, **filters)
+    return Found(rows=answer.rows, cursor=answer.cursor, looked_back_to=answer.looked_back_to)
 
 
 def _sentence(text: str) -> str:

@@ -2,8 +2,9 @@
 
 Three dangers, three answers. A foreign name that points at our address (DNS rebinding): a Host
 that is a name must be known; an address cannot be rebound. A foreign page that posts to us: a
-change must come from our own origin. A stranger on the network: off loopback a change needs a
-token, and is refused where none is configured.
+change must come from our own origin. A stranger: a change is for who may read the operator's
+password as well, which are root and who runs us, seen by whose process the connection over loopback
+is; all others need a token, and are refused where none is configured.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.web.peer import Address, Peer, user_of
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BODY_BYTES = 10_000
@@ -39,7 +42,7 @@ SECURITY_HEADERS = {
 }
 
 Controls = Literal["open", "token", "off"]
-"""Whether who looks may change something: yes, with a token, or not from there."""
+"""Whether who looks may change something: yes, with a token, or not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,22 @@ class Rules:
 
     hosts: frozenset[str]
     """Names, in lower case and without port, that may stand in Host; addresses always may."""
+    users: frozenset[int]
+    """Ids of those who may change something from this machine."""
     token: str | None = None
+    user_of: Callable[[Address, Address], int | None] = user_of
 
-    def refusal(self, method: str, headers: Mapping[str, str], peer: str | None) -> Refusal | None:
+    async def peer_of(self, scope: Scope) -> Peer:
+        """Return who is at the other end of a request."""
+        theirs, ours = scope.get("client"), scope.get("server")
+        if not theirs:
+            return Peer(address=None)
+        if not ours or not _is_loopback(theirs[0]):
+            return Peer(address=theirs[0])
+        user = await asyncio.to_thread(self.user_of, tuple(theirs), tuple(ours))
+        return Peer(address=theirs[0], user=user)
+
+    def refusal(self, method: str, headers: Mapping[str, str], peer: Peer) -> Refusal | None:
         """Return why a request is refused, or None."""
         host = headers.get("host", "")
         if not self._is_known(host):
@@ -73,21 +89,21 @@ class Rules:
             return Refusal(status=403, text="Changes are accepted from Gleaner's own page only.")
         return self._control_refusal(headers, peer)
 
-    def controls(self, headers: Mapping[str, str], peer: str | None) -> Controls:
+    def controls(self, headers: Mapping[str, str], peer: Peer) -> Controls:
         """Return whether who looks at the page may change something."""
-        if _is_local(headers, peer):
+        if peer.user in self.users and _is_local(headers, peer.address):
             return "open"
         return "token" if self.token else "off"
 
-    def _control_refusal(self, headers: Mapping[str, str], peer: str | None) -> Refusal | None:
+    def _control_refusal(self, headers: Mapping[str, str], peer: Peer) -> Refusal | None:
         match self.controls(headers, peer):
             case "open":
                 return None
             case "off":
                 return Refusal(
                     status=403,
-                    text="Changes from other machines are off: "
-                    "web.control_token_file is not configured.",
+                    text="Changes are for root and for the user who runs Gleaner, on this machine; "
+                    "others need a token, and web.control_token_file is not configured.",
                 )
             case "token":
                 scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -95,7 +111,7 @@ class Rules:
                     given.strip().encode(), (self.token or "").encode()
                 ):
                     return None
-                return Refusal(status=401, text="Changes from other machines need the token.")
+                return Refusal(status=401, text="Changes need the token of web.control_token_file.")
 
     def _is_known(self, host: str) -> bool:
         name = _name(host)
@@ -121,9 +137,11 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        peer = scope["client"][0] if scope.get("client") else None
+        is_change = scope["method"] not in SAFE_METHODS
+        # To look at the connections of this machine costs something, and only a change needs it.
+        peer = await self._rules.peer_of(scope) if is_change else Peer(address=None)
         refusal = self._rules.refusal(scope["method"], Headers(scope=scope), peer)
-        if refusal is None and scope["method"] not in SAFE_METHODS:
+        if refusal is None and is_change:
             body = await _body(receive)
             refusal = body if isinstance(body, Refusal) else None
             receive = receive if isinstance(body, Refusal) else _first(body, receive)

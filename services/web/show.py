@@ -55,7 +55,7 @@ def _show_facts(
     drains = scheduler.drains if scheduler else ()
     return Node(
         node=node.node,
-        name=names.node(node.node, inventory.host if inventory else None, called.nodes),
+        name=names.node(node.node, names.host(node), called.nodes),
         host=inventory.host if inventory else None,
         labels=inventory.labels if inventory else (),
         presence=presence,
@@ -200,7 +200,7 @@ def _show_gpu(
         model=names.short_model(inventory.name if inventory else None, models) or "unknown model",
         memory_total_bytes=inventory.memory_total_bytes if inventory else None,
         power_limit_watts=inventory.power_limit_watts if inventory else None,
-        schedulable=inventory.schedulable if inventory else True,
+        schedulable=gpu.is_usable,
         state=gpu.condition,
         since=state.since - ahead if state and is_current else None,
         summary=_summary(gpu, holders),

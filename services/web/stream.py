@@ -1,6 +1,7 @@
 """One stream of events for all who watch; each is encoded once, however many they are.
 
 Who comes back soon gets what was missed. Who comes back late, or cannot keep up, gets a snapshot.
+Who takes gzip gets it: each event is compressed once as well.
 """
 
 from __future__ import annotations
@@ -10,11 +11,29 @@ import contextlib
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from services.web import packed
 
 KEPT_EVENTS = 120
 """For those who come back; about two minutes."""
 QUEUED_EVENTS = 32
 """For those who are slow."""
+LARGE_BYTES = 500_000
+"""What is larger is compressed beside the loop: it would be held for 5 ms or more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event as bytes."""
+
+    plain: bytes
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The same as a piece of a gzip stream, made when somebody asks."""
+        return packed.piece(self.plain)
 
 
 class Stream:
@@ -26,8 +45,9 @@ class Stream:
         self._watchers: set[_Watcher] = set()
         self._life = uuid.uuid4().hex[:8]
         self._sequence = 0
-        self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT_EVENTS)
-        self._snapshot: tuple[int, bytes] | None = None
+        self._kept: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
+        self._snapshot: tuple[int, Event] | None = None
+        self._packing = asyncio.Lock()
 
     @property
     def watchers(self) -> int:
@@ -47,8 +67,18 @@ class Stream:
         for watcher in self._watchers:
             watcher.close()
 
-    async def events(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    async def packed(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+        """Yield the same as `plain` as a gzip stream."""
+        yield packed.HEAD
+        async for event in self._events(last_event_id):
+            yield await self._pack(event)
+
+    async def plain(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
         """Yield what was missed since an earlier event, or a snapshot; then what happens."""
+        async for event in self._events(last_event_id):
+            yield event.plain
+
+    async def _events(self, last_event_id: str | None) -> AsyncIterator[Event]:
         missed = self._since(last_event_id) or [self._encoded_snapshot()]
         with self._watching() as watcher:
             for event in missed:
@@ -62,7 +92,14 @@ class Stream:
                     watcher.needs_snapshot = False
                     yield snapshot
 
-    def _since(self, last_event_id: str | None) -> list[bytes]:
+    async def _pack(self, event: Event) -> bytes:
+        if len(event.plain) < LARGE_BYTES:
+            return event.packed
+        # One at a time: who comes second finds the same snapshot packed.
+        async with self._packing:
+            return await asyncio.to_thread(getattr, event, "packed")
+
+    def _since(self, last_event_id: str | None) -> list[Event]:
         """Return the events after one; none if they are not all here any more."""
         life, _, number = (last_event_id or "").rpartition("-")
         if life != self._life or not number.isdigit():
@@ -73,15 +110,16 @@ class Stream:
             return []
         return [event for sequence, event in self._kept if sequence > last]
 
-    def _encoded_snapshot(self) -> bytes:
+    def _encoded_snapshot(self) -> Event:
         """Return the snapshot event, encoded once for all who ask between two events."""
         if self._snapshot is None or self._snapshot[0] != self._sequence:
             body = self._make_snapshot()
             self._snapshot = (self._sequence, self._encode("snapshot", body))
         return self._snapshot[1]
 
-    def _encode(self, kind: str, body: str) -> bytes:
-        return f"id: {self._life}-{self._sequence}\nevent: {kind}\ndata: {body}\n\n".encode()
+    def _encode(self, kind: str, body: str) -> Event:
+        text = f"id: {self._life}-{self._sequence}\nevent: {kind}\ndata: {body}\n\n"
+        return Event(plain=text.encode())
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[_Watcher]:
@@ -97,12 +135,12 @@ class _Watcher:
     """One open stream: a bounded queue of encoded events."""
 
     def __init__(self) -> None:
-        self._events: deque[bytes] = deque()
+        self._events: deque[Event] = deque()
         self._something = asyncio.Event()
         self.is_closed = False
         self.needs_snapshot = False
 
-    def offer(self, event: bytes) -> None:
+    def offer(self, event: Event) -> None:
         """Queue an event; one too many, and a snapshot takes the place of them all."""
         if self.needs_snapshot:
             return
@@ -118,7 +156,7 @@ class _Watcher:
         self.is_closed = True
         self._something.set()
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> Event | None:
         """Return the next event; None when the queue ran over or the stream ends."""
         while not (self._events or self.needs_snapshot or self.is_closed):
             self._something.clear()

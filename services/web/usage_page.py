@@ -17,6 +17,7 @@ from services.web.spans import DAY, USAGE_PRESETS, Span, span_of
 
 USAGE_ROWS = 5000
 REFRESH_USAGE = 300
+FILTERS = ("node", "user")
 
 
 async def show_usage(desk: Desk, request: Request) -> Response:
@@ -27,12 +28,15 @@ async def show_usage(desk: Desk, request: Request) -> Response:
     if per not in PERIODS:
         days = span.length / DAY
         per = "day" if days <= 62 else "week" if days <= 400 else "month"
+    about = {name: asked[name] for name in FILTERS if asked.get(name)}
     kinds = ("user", "group", "node", "model", per, "weekday_hour", "hour")
     *found, quotas = await asyncio.gather(
-        *(_usage(desk, span, by) for by in kinds), ask(desk.questions, "quotas")
+        *(_usage(desk, span, by, about) for by in kinds),
+        ask(desk.questions, "quotas", user=about.get("user")),
     )
     by_kind = dict(zip(kinds, found, strict=True))
-    week = quiet.week_of(by_kind["weekday_hour"].rows)
+    of_one = "user" in about
+    week = (quiet.week_of_one if of_one else quiet.week_of)(by_kind["weekday_hour"].rows)
     periods = used.periods_of(by_kind[per].rows, per)
     stacks = [
         {"state": state, "hours": [getattr(one, f"{state}_hours") for one in periods]}
@@ -44,7 +48,10 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         root="./",
         here="usage",
         refresh=REFRESH_USAGE,
-        **span_values(span, asked, USAGE_PRESETS),
+        **span_values(span, asked, USAGE_PRESETS, FILTERS),
+        asked={name: asked.get(name, "") for name in FILTERS},
+        about=about,
+        nodes=[(one.node, one.name) for one in desk.nodes()],
         per=per,
         per_names=PERIODS,
         tables=tables,
@@ -55,17 +62,19 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
         week=week,
         weekdays=quiet.WEEKDAYS,
-        quiet=quiet.least_used(week) or quiet.least_used_hours(by_kind["hour"].rows),
+        quiet=()
+        if of_one
+        else quiet.least_used(week) or quiet.least_used_hours(by_kind["hour"].rows),
         periods=periods,
         totals=used.totals_of(tables["user"], periods),
         chart_data={"periods": {"names": [one.name for one in periods], "stacks": stacks}},
         download_query=urlencode(
-            {"since": span.since.isoformat(), "until": span.until.isoformat()}
+            {"since": span.since.isoformat(), "until": span.until.isoformat(), **about}
         ),
     )
 
 
-async def _usage(desk: Desk, span: Span, by: str) -> Found:
+async def _usage(desk: Desk, span: Span, by: str, about: Mapping[str, str]) -> Found:
     return await ask(
         desk.questions,
         "usage",
@@ -73,6 +82,7 @@ async def _usage(desk: Desk, span: Span, by: str) -> Found:
         by=by,
         since=span.since,
         until=span.until,
+        **about,
     )
 
 

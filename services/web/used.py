@@ -41,6 +41,7 @@ class Period:
     held_hours: float | None = None
     ours_hours: float | None = None
     idle_hours: float | None = None
+    memory_gib_hours: float | None = None
 
     @property
     def used_hours(self) -> float | None:
@@ -128,6 +129,7 @@ def periods_of(rows: Iterable[Row], by: str) -> tuple[Period, ...]:
             held_hours=number_of(by_name[name], "held_hours"),
             ours_hours=number_of(by_name[name], "ours_hours"),
             idle_hours=number_of(by_name[name], "idle_hours"),
+            memory_gib_hours=_gib_hours(by_name[name]),
         )
         if name in by_name
         else Period(name=name)
@@ -159,7 +161,6 @@ def _used(row: Row, key: str, most: float) -> Used:
     hours = _gpu_hours(row)
     busy, held = number_of(row, "busy_hours"), number_of(row, "held_hours")
     energy, ours = number_of(row, "energy_joules"), number_of(row, "ours_hours")
-    memory = number_of(row, "memory_byte_hours")
     name = row.get(key)
     return Used(
         name=None if name is None else str(name),
@@ -168,7 +169,7 @@ def _used(row: Row, key: str, most: float) -> Used:
         held_hours=held,
         utilized_hours=number_of(row, "utilized_hours"),
         utilization_percent=number_of(row, "utilization_percent"),
-        memory_gib_hours=None if memory is None else memory / _GIB,
+        memory_gib_hours=_gib_hours(row),
         kilowatt_hours=None if energy is None else energy / _WATT_HOURS / 1000,
         ours_hours=ours,
         shared_hours=number_of(row, "shared_hours"),
@@ -189,6 +190,11 @@ def _bar(hours: Mapping[str, float | None], most: float) -> tuple[tuple[str, flo
 
 def _gpu_hours(row: Row) -> float:
     return number_of(row, "gpu_hours") or 0.0
+
+
+def _gib_hours(row: Row) -> float | None:
+    memory = number_of(row, "memory_byte_hours")
+    return None if memory is None else memory / _GIB
 
 
 def number_of(row: Row, name: str) -> float | None:

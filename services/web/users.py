@@ -94,7 +94,7 @@ def uses(node: Node) -> dict[str, Use]:
     """Return what each user has on a node."""
     rows: dict[str, list[tuple[int, int | None]]] = {}
     for gpu in node.gpus:
-        for holder in gpu.holders:
+        for holder in gpu.holders if gpu.schedulable else ():
             if holder.run is None and holder.ignored is None:
                 index = -1 if gpu.index is None else gpu.index
                 rows.setdefault(names.user(holder), []).append((index, holder.memory_used_bytes))

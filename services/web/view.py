@@ -41,7 +41,7 @@ class Gpu(Value):
     memory_total_bytes: int | None
     power_limit_watts: float | None
     schedulable: bool
-    """False for the parent of MIG devices."""
+    """False for the parent of MIG devices: no sum counts it."""
     state: GpuCondition
     """`unknown` unless its node is online."""
     since: Utc | None
@@ -206,6 +206,8 @@ class Overview(Value):
     nodes: int
     nodes_online: int
     scheduler_online: bool
+    history_problem: str | None
+    """Why history is not kept just now, or not all of it; None: nothing is known to be wrong."""
     free_models: tuple[FreeModel, ...]
     not_counted: tuple[str, ...]
     """Whose last processes are not in the table of users, and why; the first few."""

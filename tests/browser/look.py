@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
         site.draco_is_silent = True
         time.sleep(11)  # until it is stale
         for name, width, scheme, script in (
-            ("wide", 1400, "light", True),
+            ("wide", 1600, "light", True),
             ("dark", 1400, "dark", True),
             ("phone", 390, "light", True),
             ("phone-dark", 390, "dark", True),

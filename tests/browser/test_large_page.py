@@ -72,8 +72,8 @@ def test_readings_change_the_fill_only(open_page: Open, site: Site) -> None:
 
     site.say(telemetry.model_copy(update={"gpus": gpus}))
 
-    expect(page.locator(tile(page, "n0005", 0))).to_have_attribute("data-fill", "3")
-    expect(page.locator(tile(page, "n0005", 7))).to_have_attribute("data-fill", "3")
+    expect(page.locator(tile(page, "n0005", 0))).to_have_attribute("data-fill", "4")
+    expect(page.locator(tile(page, "n0005", 7))).to_have_attribute("data-fill", "4")
 
 
 def test_a_large_fleet_is_filtered_without_asking_the_server(open_page: Open, site: Site) -> None:

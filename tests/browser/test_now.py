@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from gleaner.bus.messages import RecorderState
 from tests.browser.conftest import Open
 from tests.browser.prefix import Prefixed
 from tests.web.example import Example
@@ -200,3 +201,15 @@ def test_everything_works_below_the_prefix_of_a_proxy(browser: Browser, site: Si
         assert page.url == f"{proxy.url}node/atlas"
         assert failed == []
         context.close()
+
+
+def test_what_is_wrong_with_history_appears_and_goes_by_itself(open_page: Open, site: Site) -> None:
+    page = open_page()
+    full = RecorderState(database="sqlite", problem="disk is full", at=datetime.now(UTC))
+
+    site.say(full)
+    problem = page.locator("#part-answer .banner.warn")
+    expect(problem).to_contain_text("Nothing is recorded")
+
+    site.say(full.model_copy(update={"problem": None}))
+    expect(problem).to_have_count(0)

@@ -55,7 +55,7 @@ def test_readings_move(open_page: Open, site: Site) -> None:
     site.say(now().telemetry("atlas", [(12, 5, 40, 90)] * 8, 80))
 
     expect(tile).to_contain_text("12 %")
-    expect(tile).to_have_attribute("data-fill", "1")
+    expect(tile).to_have_attribute("data-fill", "2")
     row = page.locator("[id='atlas-GPU-atlas-0000']")
     expect(row).to_contain_text("40 °C")
 

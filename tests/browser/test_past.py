@@ -132,6 +132,21 @@ def test_use_is_shown_for_the_range_in_the_address(open_page: Open) -> None:
     assert any(line.startswith("alice,") for line in lines)
 
 
+def test_use_of_one_person_on_one_node_is_a_filter_away(open_page: Open) -> None:
+    page = opened(open_page, "usage?range=week")
+    expect(page.get_by_role("region", name="By user")).to_contain_text("GiB·h")
+
+    form = page.get_by_role("form", name="Filter")
+    form.get_by_label("Node").select_option("atlas")
+    form.get_by_label("User").fill("alice")
+    form.get_by_role("button").click()
+
+    expect(page.locator("h1")).to_have_text("Usage by alice on atlas")
+    expect(page.get_by_role("region", name="By user").locator("tbody tr")).to_have_count(1)
+    expect(page.locator(".week .heat[data-level='10']").first).to_be_visible()
+    expect(page.locator(".keeping")).to_contain_text("events since")
+
+
 def test_what_happens_appears_by_itself_and_nothing_that_is_typed_is_lost(
     open_page: Open, site: Site
 ) -> None:

@@ -6,16 +6,19 @@ import asyncio
 import random
 import socket
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
 
 from gleaner.bus import mqtt
-from gleaner.bus.messages import RunnerState
-from gleaner.bus.mqtt import Connection, Displaced, MqttBus
+from gleaner.bus.interface import Delivery
+from gleaner.bus.messages import Event, RunnerState
+from gleaner.bus.mqtt import Connection, MqttBus
 from gleaner.cli.broker import free_port
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
+from tests.recorder.builders import an_event
 
 pytestmark = pytest.mark.broker
 
@@ -135,25 +138,6 @@ async def test_certificates_that_are_not_there_are_named(
     await stop(task)
 
 
-async def test_of_two_with_one_account_the_second_gives_way(
-    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mqtt, "BACKOFF_SECONDS", (0.1, 0.2))
-    monkeypatch.setattr(mqtt, "STEADY_SECONDS", 0.5)
-    account = Connection(url=mosquitto.url, user="n1")
-    first, second = MqttBus(account, "node", "n1"), MqttBus(account, "node", "n1")
-    running = asyncio.create_task(first.run())
-    await until(lambda: first.connected)
-    await asyncio.sleep(0.6)  # the first one was there for a while
-
-    with pytest.raises(Displaced, match="another 'n1' was here before us"):
-        await asyncio.wait_for(second.run(), 10)
-
-    await until(lambda: first.connected)
-    assert "another client came as 'n1'" in caplog.text
-    await stop(running)
-
-
 async def test_two_clients_of_one_name_are_suspected(
     mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,3 +160,27 @@ async def test_a_fact_does_not_wait_for_what_was_said_before_it(mosquitto: Mosqu
     # Nagle's algorithm would hold it back until the other side says that it has what came before.
     assert bus._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     await stop(task)
+
+
+async def test_who_is_slow_to_acknowledge_is_not_sent_more_than_it_takes(tmp_path: Path) -> None:
+    count, most, waiting = 1000, 0, deque[Delivery]()
+    with Mosquitto(tmp_path) as broker:
+        to = Connection(url=broker.url)
+        slow, quick = MqttBus(to, "recorder", "main", durable=True), MqttBus(to, "test", "1")
+        slow.subscribe(Event, waiting.append)
+        tasks = [asyncio.create_task(bus.run()) for bus in (slow, quick)]
+        await until(lambda: slow.connected and quick.connected)
+        said = [asyncio.create_task(quick.deliver(an_event(n))) for n in range(1, count + 1)]
+        done = 0
+        while done < count:
+            await until(lambda: len(waiting) > 0)
+            most = max(most, len(waiting))
+            for _ in range(min(10, len(waiting))):
+                waiting.popleft().acknowledge()
+                done += 1
+            await asyncio.sleep(0.002)
+        assert {await one for one in said} == {None}
+        for task in tasks:
+            await stop(task)
+
+    assert most < 2 * mqtt.UNACKNOWLEDGED

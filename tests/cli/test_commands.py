@@ -280,7 +280,7 @@ class TestWithBroker:
 
         assert done == (0, "", "")
         assert "alice" in (tmp_path / "html" / "index.html").read_text()
-        assert in_the_way == (1, "", "/dev/null: File exists\n")
+        assert in_the_way == (1, "", "/dev/null: it is there and is no folder\n")
 
     async def test_why_answers(self, mosquitto: Mosquitto, fleet: MqttBus) -> None:
         status, text, _ = await self.gleaner(mosquitto, "why", "render")

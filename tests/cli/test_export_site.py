@@ -81,7 +81,9 @@ async def test_what_changes_is_written_at_the_next_interval(tmp_path: Path) -> N
         await until(lambda: state_of(tmp_path, 4) == "eve")
 
 
-async def test_a_lost_broker_is_on_the_page_and_said_once(tmp_path: Path) -> None:
+async def test_a_lost_broker_is_on_the_page_and_said_once_and_so_is_its_return(
+    tmp_path: Path,
+) -> None:
     said: list[str] = []
     async with fleet() as (_, bus), writing(bus, tmp_path, said):
         await until((tmp_path / "index.html").exists)
@@ -90,7 +92,7 @@ async def test_a_lost_broker_is_on_the_page_and_said_once(tmp_path: Path) -> Non
         bus.connect()
         await until(lambda: LOST not in (tmp_path / "index.html").read_text())
 
-    assert said == [LOST]
+    assert said == [LOST, f"{tmp_path}: current again."]
 
 
 async def test_a_folder_that_cannot_be_written_is_said_and_waited_out(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ async def test_a_folder_that_cannot_be_written_is_said_and_waited_out(tmp_path: 
         folder.unlink()
         await until((folder / "index.html").exists)
 
-    assert said == [f"{folder}: File exists"]
+    assert said == [f"{folder}: it is there and is no folder", f"{folder}: current again."]
 
 
 @pytest.mark.parametrize(

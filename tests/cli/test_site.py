@@ -206,7 +206,7 @@ def test_the_table_for_programs_has_the_eight_columns_of_old() -> None:
 
 def test_what_is_simulated_is_marked_on_the_page_and_for_programs() -> None:
     assert '<span class="mark">simulated</span>' in page(example_fleet())
-    assert [row[4] for row in rows(example_fleet()) if row[6] == "sim-0.example.org"] == [
+    assert [row[4] for row in rows(example_fleet()) if row[6] == "sim-0"] == [
         "Simulated H100 (simulated)"
     ] * 3
 

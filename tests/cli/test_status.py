@@ -7,6 +7,7 @@ import json
 
 from rich.console import Console
 
+from gleaner.bus.messages import RecorderState
 from gleaner.cli.status import as_json, table
 from gleaner.fleet import FleetView
 from tests.builders import NOW
@@ -14,10 +15,10 @@ from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import Example
 
 
-def shown(view: FleetView, width: int = 200) -> dict[str, str]:
+def shown(view: FleetView, width: int = 200, lost_seconds: float | None = None) -> dict[str, str]:
     """The lines of the table by their first words."""
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(view))
+    console.print(table(view, lost_seconds))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     return {_name(line): line for line in lines if line.strip()}
@@ -51,6 +52,13 @@ def test_a_silent_node_is_never_shown_as_it_was() -> None:
 
 def test_a_simulated_node_is_said_to_be_one() -> None:
     assert "sim-0: online; simulated" in shown(example_fleet())["sim-0"]
+
+
+def test_a_lost_broker_is_told_above_everything_with_the_age_of_what_is_below() -> None:
+    first, *_ = shown(example_fleet(), lost_seconds=72).values()
+
+    assert first.strip() == "THE BROKER CANNOT BE REACHED: this is 1 min old"
+    assert as_json(example_fleet(), 72)["broker_lost_seconds"] == 72
 
 
 def test_a_clock_that_is_wrong_is_said() -> None:
@@ -99,3 +107,11 @@ def test_json_has_everything_and_is_json() -> None:
     assert atlas["gpus"][2]["run"] == "fold-7"
     assert atlas["gpus"][7]["reading"]["memory_used_bytes"] is None
     assert said["has_scheduler"] is True
+
+
+def test_what_is_wrong_with_history_is_told() -> None:
+    state = RecorderState(database="sqlite", problem="gleaner.sqlite: disk is full", at=NOW)
+    view = fleet_of([state])
+
+    assert "Nothing is recorded" in str(shown(view))
+    assert as_json(view)["recorder"]["problem"] == "gleaner.sqlite: disk is full"

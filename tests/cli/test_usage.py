@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.usage import history_table, usage_table, write_csv
+from gleaner.cli.usage import as_csv, history_table, usage_table
 
 ALICE: dict[str, Any] = {
     "user": "alice", "entry": None, "gpu_hours": 32.0, "busy_hours": 24.0, "held_hours": 8.0,
@@ -34,6 +34,14 @@ def test_usage_tells_people_entries_and_strangers_apart() -> None:
     ]
 
 
+def test_memory_is_told_where_it_is_known() -> None:
+    rows = [ALICE | {"memory_byte_hours": 3 * 2**29}, FOLD | {"memory_byte_hours": None}]
+
+    heading, alice, fold = lines(usage_table(rows))
+    assert heading[-2:] == ["GiB·h", "kWh"]
+    assert (alice[-2], fold[-2]) == ("1.5", "–")
+
+
 def test_a_series_says_a_dash_where_nobody_knew() -> None:
     point: dict[str, Any] = {
         "start": "2026-03-01T10:00:00+00:00", "seconds": 3600.0, "idle_seconds": 900.0,
@@ -47,8 +55,7 @@ def test_a_series_says_a_dash_where_nobody_knew() -> None:
 
 
 def test_csv_has_a_heading_and_keeps_the_unknown_empty() -> None:
-    file = io.StringIO()
+    columns = ("user", "entry", "gpu_hours")
 
-    write_csv([{"user": "alice", "entry": None, "gpu_hours": 1.5}], file)
-
-    assert file.getvalue() == "user,entry,gpu_hours\nalice,,1.5\n"
+    assert as_csv(columns, [{"user": "a", "gpu_hours": 1.5}]) == "user,entry,gpu_hours\na,,1.5\n"
+    assert as_csv(columns, []) == "user,entry,gpu_hours\n"

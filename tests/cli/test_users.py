@@ -95,12 +95,13 @@ def test_what_is_on_a_silent_node_is_told_and_not_counted() -> None:
     ]
 
 
-def test_users_of_what_does_not_exist_are_marked() -> None:
-    messages = list(node("h1", {0: [holder("ann", 1)]}))
-    (inventory,) = [one for one in messages if isinstance(one, Inventory)]
-    simulated = inventory.model_copy(update={"source": "simulated"})
+def test_users_of_what_does_not_exist_are_marked_and_on_no_host() -> None:
+    real = list(node("h1", {0: [holder("ann", 1)]}))
+    pretended = list(node("sim", {0: [holder("ann", 1)]}))
+    (inventory,) = [one for one in pretended if isinstance(one, Inventory)]
+    simulated = inventory.model_copy(update={"source": "simulated", "host": "h1"})
 
-    assert users(fleet_of([*messages, simulated]))[0].gpus == "h1-0 (simulated)"
+    assert users(fleet_of([*real, *pretended, simulated]))[0].gpus == "h1-0  sim-0 (simulated)"
 
 
 def test_our_runs_and_ignored_programs_are_nobody() -> None:
@@ -176,3 +177,18 @@ def test_programs_get_numbers() -> None:
 
     assert (first["user"], first["memory_used_bytes"]) == ("alice", 124 * GIB)
     assert dict(zip(COLUMNS, rows(view)[0], strict=True))["gpus"] == "atlas-0,1"
+
+
+def test_who_is_on_an_instance_is_not_counted_on_its_parent_too() -> None:
+    messages = list(node("n1", {0: [holder("ann", 700)], 1: [holder("ann", 700)]}))
+    (inventory,) = [one for one in messages if isinstance(one, Inventory)]
+    parent, part = inventory.gpus
+    gpus = (
+        parent.model_copy(update={"schedulable": False}),
+        part.model_copy(update={"parent": parent.gpu}),
+    )
+    changed = inventory.model_copy(update={"gpus": gpus})
+    view = fleet_of([changed if one is inventory else one for one in messages])
+
+    (ann,) = users(view)
+    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MB", 1, "n1-1")

@@ -31,7 +31,7 @@ from gleaner.bus.messages import (
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
-from services.collector import gpus, procfs
+from services.collector import opens
 from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
@@ -272,8 +272,7 @@ async def test_without_a_pid_the_holder_is_searched_for(
 async def test_the_search_goes_on_where_there_are_more_processes_than_one_look_takes(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpus, "WHOLE_PASS_SECONDS", 0.0005)
-    monkeypatch.setattr(procfs, "HURRY_SECONDS", 0.0005)
+    monkeypatch.setattr(opens, "SLICE_SECONDS", 0.0005)
     settings = NodeSettings(id="n1", gpu=GpuSettings(device_directory=machine.devices))
     processes, notices = ProcfsProcesses(), InotifyNotices()
     source = DeviceFilesSource(machine.devices, "no NVML")

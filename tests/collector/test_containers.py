@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from services.collector.containers import ContainerNames, container_of, shortened
+from services.collector.containers import ContainerNames, container_of, look_up_name, shortened
+from tests.builders import until
 
 ID = "0123456789abcdef" * 4
 
@@ -45,7 +48,7 @@ def write(path: Path, content: object) -> None:
 def test_docker_calls_it_by_its_name(tmp_path: Path) -> None:
     write(tmp_path / "var/lib/docker/containers" / ID / "config.v2.json", {"Name": "/notebook"})
 
-    assert ContainerNames(tmp_path).of(ID, 1) == "notebook"
+    assert look_up_name(tmp_path, ID, 1) == "notebook"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_containerd_keeps_the_name_that_kubernetes_or_nerdctl_gave(
     tasks = tmp_path / "run/containerd/io.containerd.runtime.v2.task"
     write(tasks / namespace / ID / "config.json", {"annotations": annotations})
 
-    assert ContainerNames(tmp_path).of(ID, 1) == name
+    assert look_up_name(tmp_path, ID, 1) == name
 
 
 def test_podman_tells_the_name_to_the_process_above(tmp_path: Path) -> None:
@@ -78,26 +81,37 @@ def test_podman_tells_the_name_to_the_process_above(tmp_path: Path) -> None:
     (tmp_path / "proc/9/stat").write_text("9 (a (b) S 8 9 9 0")
     (tmp_path / "proc/8/stat").write_text("8 (conmon) S 1 8 8 0")
 
-    assert ContainerNames(tmp_path).of(ID, 9) == "notebook"
+    assert look_up_name(tmp_path, ID, 9) == "notebook"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"Name": null}', "{"])
 def test_a_file_that_says_something_else_is_no_name(tmp_path: Path, content: str) -> None:
     write(tmp_path / "var/lib/docker/containers" / ID / "config.v2.json", content)
 
-    assert ContainerNames(tmp_path).of(ID, 1) is None
+    assert look_up_name(tmp_path, ID, 1) is None
 
 
 def test_a_name_that_somebody_made_up_steers_no_terminal(tmp_path: Path) -> None:
     write(tmp_path / "proc/8/cmdline", f"conmon\0-c\0{ID}\0-n\0\x1b[2J{'x' * 200}\0")
     (tmp_path / "proc/8/stat").write_text("8 (conmon) S 1 8 8 0")
 
-    assert ContainerNames(tmp_path).of(ID, 8) == "?[2J" + "x" * 96
+    assert look_up_name(tmp_path, ID, 8) == "?[2J" + "x" * 96
     assert container_of("0::/machine.slice/machine-a\\x1bb.scope\n") == "a?b"
 
 
-def test_a_machine_is_its_own_name_and_nothing_has_none(tmp_path: Path) -> None:
-    names = ContainerNames(tmp_path)
+def test_a_machine_is_its_own_name(tmp_path: Path) -> None:
+    assert look_up_name(tmp_path, "box", 1) == "box"
 
-    assert names.of("box", 1) == "box"
+
+async def test_a_disk_that_does_not_answer_keeps_nobody_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "var/lib/docker/containers" / ID / "config.v2.json"
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+    names, started = ContainerNames(tmp_path), time.monotonic()
+
     assert names.of(None, 1) is None
+    assert names.of(ID, 1) is None
+    assert time.monotonic() - started < 1
+    with file.open("w") as late:
+        late.write('{"Name": "/notebook"}')
+    await until(lambda: names.of(ID, 1) == "notebook")

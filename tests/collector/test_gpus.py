@@ -323,7 +323,7 @@ async def test_a_node_that_cannot_see_others_promises_no_more_than_the_next_chec
 
 
 async def test_where_opens_do_not_count_a_notice_asks_for_a_check() -> None:
-    node = Node(busy_when=("compute_process",), check_seconds=4)
+    node = Node(busy_when=("compute_process",), check_seconds=4, deadline_seconds=0.5)
     await node.watch.check()
 
     node.world.process_opens(0, user="user1", kinds=frozenset())

@@ -43,6 +43,7 @@ def test_processes_are_put_together_by_user_run_and_container() -> None:
             Holder(pid=1, user="user1", memory_used_bytes=3),
             Holder(pid=2, user="user1", memory_used_bytes=4),
             Holder(pid=3, user="user1", container="c1"),
+            Holder(pid=8, user="user1", container="c2", container_name="notebook"),
             Holder(pid=4, user="nobody", run="r1", entry="fold", memory_used_bytes=5),
             Holder(pid=5, user_id=1234),
             Holder(pid=6, alive=False),
@@ -53,6 +54,7 @@ def test_processes_are_put_together_by_user_run_and_container() -> None:
     assert users == (
         SampleUser(user="user1", processes=2, memory_used_bytes=7),
         SampleUser(user="user1", container="c1", processes=1),
+        SampleUser(user="user1", container="notebook", processes=1),
         SampleUser(user="nobody", run="r1", entry="fold", processes=1, memory_used_bytes=5),
         SampleUser(user="uid 1234", processes=1),
         SampleUser(user=None, processes=1),

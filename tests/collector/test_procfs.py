@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.collector.procfs import (
-    HURRY_SECONDS,
+    SETTLED_SECONDS,
     ProcfsProcesses,
     can_see_others,
     newest_first,
@@ -23,7 +24,20 @@ from tests.python import python_for_others
 pytestmark = pytest.mark.real
 
 NOBODY = 65534
+LONG_SECONDS = 60.0
+"""More than any pass takes."""
 HOLD = "import sys,time; f = open(sys.argv[1]); print(flush=True); time.sleep(600)"
+OPEN_LATER = """
+import signal, sys
+print(flush=True); input(); f = open(sys.argv[1]); print(flush=True); signal.pause()
+"""
+OPEN_IN_A_THREAD = """
+import signal, sys, threading
+def work():
+    global f
+    print(flush=True); input(); f = open(sys.argv[1]); print(flush=True); signal.pause()
+threading.Thread(target=work).start()
+"""
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -79,7 +93,7 @@ async def test_a_pass_finds_who_holds_a_device(
 ) -> None:
     pid = hold(device)
 
-    processes.scan(HURRY_SECONDS)
+    processes.scan(LONG_SECONDS, hurry=True)
 
     assert pid in processes.holders()["GPU-0"]
 
@@ -116,14 +130,41 @@ async def test_who_has_let_go_is_no_holder(
     assert processes.identify(pid) is None
 
 
-async def test_the_first_pass_is_whole_whatever_it_may_cost(
+async def test_the_first_pass_is_new_until_it_is_through_in_however_many_slices(
     processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
 ) -> None:
-    pid = hold(device)
+    pid, slices = hold(device), 0
+    processes.scan(LONG_SECONDS)
+    processes.watch({"GPU-1": device})
 
-    processes.scan(0)
+    while processes.is_new:
+        processes.scan(0.0001)
+        slices += 1
 
-    assert pid in processes.holders()["GPU-0"]
+    assert slices > 1
+    assert pid in processes.holders()["GPU-1"]
+
+
+@pytest.mark.parametrize("opens", [OPEN_LATER, OPEN_IN_A_THREAD])
+async def test_who_slept_when_it_was_looked_at_is_found_when_it_has_woken(
+    processes: ProcfsProcesses, device: Path, start: Start, opens: str
+) -> None:
+    sleeper = start(python_for_others(), "-c", opens, device, stdin=subprocess.PIPE)
+    assert sleeper.stdin
+    assert sleeper.stdout
+    sleeper.stdout.readline()
+    await asyncio.sleep(SETTLED_SECONDS)  # What follows is about the time since it ran last.
+    for _ in range(2):
+        processes.scan(LONG_SECONDS, hurry=True)
+        assert sleeper.pid not in processes.holders().get("GPU-0", ())
+        await asyncio.sleep(SETTLED_SECONDS)
+
+    sleeper.stdin.write(b"\n")
+    sleeper.stdin.close()
+    sleeper.stdout.readline()
+    processes.scan(LONG_SECONDS, hurry=True)
+
+    assert sleeper.pid in processes.holders()["GPU-0"]
 
 
 def test_the_newest_processes_come_first_also_after_the_highest_pid() -> None:
@@ -134,7 +175,7 @@ async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_eno
     processes: ProcfsProcesses, device: Path, hold: Callable[..., int]
 ) -> None:
     older, newer = hold(device), hold(device)
-    processes.scan(HURRY_SECONDS)
+    processes.scan(LONG_SECONDS, hurry=True)
     heard: list[int] = []
 
     def hear(pid: int, held: frozenset[str]) -> bool:
@@ -142,8 +183,8 @@ async def test_a_search_begins_with_the_newest_each_time_and_ends_when_it_is_eno
         heard.append(pid)
         return pid == newer
 
-    processes.scan(HURRY_SECONDS, hear)
-    processes.scan(HURRY_SECONDS, hear)
+    processes.scan(LONG_SECONDS, hear, hurry=True)
+    processes.scan(LONG_SECONDS, hear, hurry=True)
 
     assert heard == [newer, newer]
     assert older in processes.holders()["GPU-0"]

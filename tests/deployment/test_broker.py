@@ -180,7 +180,7 @@ async def test_a_removed_node_is_thrown_off_and_refused_and_forgotten(
         tasks = [asyncio.create_task(one.run()) for one in (node, runner)]
         await until(lambda: node.connected and runner.connected)
         assert await runner.deliver(runner_state("gpu6")) is None
-        await until(lambda: bool(fleet.nodes["gpu6"].runner))
+        await until(lambda: "gpu6" in fleet.nodes and bool(fleet.nodes["gpu6"].runner))
         node.on_connection(losses.append)
 
         gone = await asyncio.to_thread(remove, deployment.directory, "node", "gpu6")

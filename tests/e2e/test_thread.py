@@ -27,11 +27,15 @@ def stranger() -> Iterator[Stranger]:
 
 
 def recorded(directory: Path, kind: str) -> list[dict[str, object]]:
-    """Return the data of all recorded events of a kind."""
+    """Return the data of all recorded events of a kind; none while there is no database yet."""
     path = directory / "data" / "recorder" / "gleaner.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        rows = database.execute("SELECT data FROM event WHERE kind = ? ORDER BY sequence", (kind,))
-        return [json.loads(unpack(row[0])) for row in rows]
+    wanted = "SELECT data FROM event WHERE kind = ? ORDER BY sequence"
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(path)) as database,
+    ):
+        return [json.loads(unpack(row[0])) for row in database.execute(wanted, (kind,))]
+    return []
 
 
 def on_the_page(port: int) -> str:

@@ -158,3 +158,5 @@ def test_a_machine_without_gpu_gets_a_simulated_node(tmp_path: Path) -> None:
         assert nodes["simulated"]["simulated"]
         assert len(nodes["simulated"]["gpus"]) == 4
         assert nodes["n1"]["gpus"] == []
+        for node in nodes:
+            up.wait(lambda node=node: up.says(f" node {node}: "), 10, f"a line of {node}")

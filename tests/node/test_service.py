@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Availability, GpuState, Inventory, RunnerState
 from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.runtime import Misconfigured
 from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
 from services.node.service import nodes, serve
 from services.node.settings import Settings
@@ -84,3 +86,36 @@ async def test_each_simulated_node_speaks_for_itself_and_says_farewell(
     await until(lambda: said("sim-1") == said("sim-2") == "offline")
     reading.cancel()
     await asyncio.wait([reading])
+
+
+@pytest.mark.broker
+async def test_of_two_nodes_with_one_name_and_account_the_second_gives_way(
+    tmp_path: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    mosquitto.forget()
+    bus = BusSettings(url=mosquitto.url, user="shared")
+    ours, theirs = (
+        settings(tmp_path / name, count=1).model_copy(update={"bus": bus})
+        for name in ("first", "second")
+    )
+    said: list[Availability] = []
+    reader = MqttBus(Connection(url=mosquitto.url), "test", "reader", announces=False)
+    reader.subscribe(
+        Availability, lambda one: said.append(one.message), service="node", instance="sim"
+    )
+    reading = asyncio.create_task(reader.run())
+    first = asyncio.create_task(serve(ours))
+    await until(lambda: any(one.state == "online" for one in said))
+
+    with pytest.raises(ExceptionGroup) as error:
+        await asyncio.wait_for(serve(theirs), 30)
+
+    why = f"node.id sim is in use by host {socket.gethostname()}, with the same account"
+    assert error.group_contains(Misconfigured, match=why)
+    assert not first.done()
+    since = said[0].since
+    await until(lambda: (said[-1].state, said[-1].since) == ("online", since))
+    assert "another node calls itself sim too" in caplog.text
+    for task in (first, reading):
+        task.cancel()
+        await asyncio.wait([task])

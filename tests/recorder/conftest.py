@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from services.recorder import accounting
 from services.recorder.store import Store
 from tests.postgres import Postgres
 from tests.recorder import builders
@@ -14,12 +15,16 @@ from tests.recorder.two_days import two_days
 ON_BOTH = (
     "test_store",
     "test_history",
+    "test_search",
     "test_accounting",
     "test_answers",
     "test_figures",
+    "test_last_hour",
     "test_local_time",
+    "test_mig",
     "test_month",
     "test_tidy",
+    "test_hours",
 )
 """Their tests that make a database; those marked `sqlite` are about its file."""
 _MAKES_ONE = {"tmp_path", "tmp_path_factory", "store"}
@@ -40,6 +45,12 @@ def database(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with builders.on(request.getfixturevalue("postgres")):
         yield
+
+
+@pytest.fixture(autouse=True)
+def in_large_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the writer here, and each transaction takes its time."""
+    monkeypatch.setattr(accounting, "NODES", 96)
 
 
 @pytest.fixture

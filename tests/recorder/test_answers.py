@@ -186,13 +186,13 @@ async def test_local_days_have_all_their_hours(
     tmp_path: Path, zone: str, day: tuple[int, int, int], hours: int
 ) -> None:
     """A GPU that is busy all the time is busy as many hours as the day has."""
-    begin = datetime(*day, tzinfo=UTC) - timedelta(days=1)
+    begin, quarter = datetime(*day, tzinfo=UTC) - timedelta(days=1), timedelta(minutes=15)
     who = SampleUser(user="alice", processes=1)
     every = [
         Sample(
-            gpu="G", index=0, state="busy", at=begin + INTERVAL * place, seconds=150, users=(who,)
+            gpu="G", index=0, state="busy", at=begin + quarter * place, seconds=900, users=(who,)
         )
-        for place in range(1, 3 * 576 + 1)
+        for place in range(1, 3 * 96 + 1)
     ]
     async with Store(url(tmp_path), zone) as store:
         await record(store, [event(1, every)], NOW)
@@ -224,7 +224,6 @@ async def test_local_days_have_all_their_hours(
         ({"what": "usage", "user": "zoe"}, "nothing was recorded of a user 'zoe'"),
         ({"what": "usage", "since": NOW + timedelta(days=9), "until": NOW + timedelta(days=10)},
          "since is not in the past"),
-        ({"what": "usage", "by": "hour", "user": "bob", "node": "n1"}, "leave out node"),
         ({"what": "quotas", "by": "day"}, "by does not go with quotas"),
         ({"what": "events", "since": NOW, "until": START}, "since is not before until"),
     ],

@@ -29,7 +29,7 @@ from tests.recorder.builders import an_event, recording, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.test_store import a_run, numbers
 
-SAMPLES = 1100
+SAMPLES, PAGE = 350, 300
 LONG = timedelta(days=36500)
 FOR_EVER = Retention(samples=LONG, events=LONG, five_minutes=LONG, hours=LONG)
 
@@ -57,8 +57,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def client(recorded: Path) -> AsyncIterator[Client]:
-    """A client of a recorder that has all that."""
+async def client(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    """A client of a recorder that has all that, in small pages."""
+    monkeypatch.setattr(export_data, "PAGE_ROWS", PAGE)
     broker = MemoryBroker()
     bus = MemoryBus(broker, "recorder", "main")
     async with (
@@ -160,7 +161,7 @@ async def test_what_makes_no_sense_is_refused_and_leaves_no_file(
     client: Client, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestFailed, match="user goes with sessions"):
-        await table(client, tmp_path / "a.csv", what="events", user="alice")
+        await table(client, tmp_path / "a.csv", what="samples", user="alice")
 
     assert list(tmp_path.glob("*.csv")) == []
 

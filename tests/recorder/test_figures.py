@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from gleaner.bus.messages import SampleUser
+from gleaner.figures import By, columns_of
 from services.recorder import answers, questions
 from services.recorder.history import BadQuestion
 from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import a_query
+from tests.recorder.builders import a_query, url
 from tests.recorder.test_history import page
-from tests.recorder.test_month import START
+from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.two_days import NOW
 
 KEEP = Retention(samples=timedelta(days=3), events=timedelta(days=731))
@@ -91,6 +94,42 @@ async def test_gpu_hours_by_user_are_those_of_the_story(store: Store) -> None:
     assert rows[2]["utilized_hours"] == pytest.approx(8 * 0.8)
 
 
+@pytest.mark.parametrize("by", ["node", "model", "day", "month", "weekday_hour"])
+async def test_memory_times_time_is_that_of_the_story(store: Store, by: str) -> None:
+    users = await ask(store, what="usage", since=START)
+    rows = await ask(store, what="usage", by=by, since=START)
+
+    told = {row["user"] or row["entry"]: row["memory_byte_hours"] / 2**30 for row in users}
+    assert told == {"alice": 32, "bob": 8 * 2, "fold": 24 / 1024}
+    total = sum(row["memory_byte_hours"] or 0 for row in rows) / 2**30
+    assert total == sum(told.values())
+
+
+async def test_every_answer_has_the_columns_that_are_promised(store: Store) -> None:
+    for by in get_args(By):
+        for user in (None, "alice"):
+            rows = await ask(store, what="usage", by=by, user=user, since=START)
+            assert tuple(rows[0]) == columns_of("usage", by, of_one_user=user is not None), by
+    for what, wanted in (("series", {"node": "n1", "since": START}), ("quotas", {})):
+        rows = await ask(store, what=what, **wanted)
+        assert tuple(rows[0]) == columns_of(what)
+    rows = await ask(store, what="latencies")
+    assert tuple(rows[0]) == columns_of("latencies")
+
+
+async def test_memory_that_nobody_knew_is_not_none_at_all(tmp_path: Path) -> None:
+    someone = SampleUser(user="alice", processes=1)
+    changed = {"memory_used_bytes": None, "users": (someone,)}
+    async with Store(url(tmp_path)) as store:
+        first = a_sample(START + 180 * INTERVAL).model_copy(update=changed)
+        await record(store, [event(1, [first])], NOW)
+        await settle(store, NOW)
+
+        for by in ("user", "day"):
+            (row,) = await ask(store, what="usage", by=by, since=START)
+            assert row["memory_byte_hours"] is None
+
+
 @pytest.mark.parametrize(
     ("by", "keys", "hours"),
     [
@@ -120,6 +159,31 @@ async def test_the_least_used_hours_of_the_day_show(store: Store) -> None:
     assert used["09"] == 4
     alone = await ask(store, what="usage", by="hour", user="bob", since=START)
     assert {row["hour"]: row["gpu_hours"] for row in alone} == {"16": 4, "17": 4}
+
+
+@pytest.mark.parametrize("by", ["hour", "weekday_hour", "day", "user"])
+@pytest.mark.parametrize("since", [START, START + timedelta(hours=10), NOW - timedelta(hours=9)])
+async def test_a_persons_hours_on_one_node_are_as_exact_as_on_all(
+    store: Store, by: str, since: datetime
+) -> None:
+    """All of them are on one node here."""
+    asked: dict[str, Any] = {"what": "usage", "by": by, "since": since, "user": "alice"}
+
+    of_node, of_all = await ask(store, node="n1", **asked), await ask(store, **asked)
+    names = ("hour", "weekday", "day", "user", "gpu_hours", "shared_hours")
+    told = [[{name: row.get(name) for name in names} for row in one] for one in (of_node, of_all)]
+    assert told[0] == told[1]
+
+
+async def test_a_persons_hours_are_told_of_one_gpu(store: Store) -> None:
+    asked: dict[str, Any] = {"what": "usage", "by": "hour", "since": START, "user": "bob"}
+
+    rows = await ask(store, gpu="GPU-2", **asked)
+    assert {row["hour"]: row["gpu_hours"] for row in rows} == {"16": 2, "17": 2}
+    assert (
+        sum(row["energy_joules"] for row in rows)
+        == sum(row["energy_joules"] for row in await ask(store, node="n1", **asked)) / 2
+    )
 
 
 async def test_sessions_come_newest_first_and_by_user(store: Store) -> None:

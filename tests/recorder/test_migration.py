@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import create_engine
 
-from services.recorder import migrate, tables
+from services.recorder import tables
+from services.recorder.migrate import upgrade
 from services.recorder.store import Store
-from tests.recorder.builders import samples_left, url
+from tests.recorder.builders import hours_of, samples_left, url
 from tests.recorder.test_answers import ask
 from tests.recorder.test_month import (
     INTERVAL,
@@ -45,13 +44,8 @@ def old_database(path: Path) -> sqlite3.Connection:
     """Make the layout before, empty."""
     path.parent.mkdir(parents=True)
     engine = create_engine(f"sqlite:///{path}")
-    folder = Path(migrate.__file__).parent / "migrations"
     with engine.begin() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(folder))
-        config.set_main_option("path_separator", "os")
-        config.set_main_option("version_locations", str(folder / "versions"))
-        command.upgrade(config, "0002")
+        upgrade(connection, "0002")
     engine.dispose()
     return sqlite3.connect(path)
 
@@ -172,7 +166,10 @@ async def test_nothing_is_lost_or_counted_twice(old: Path, tmp_path: Path) -> No
         assert json.loads(kept["data"]) == {"gpu": "GPU-1"}
         (run,) = await rows(store, tables.run)
         assert (run["node"], run["state"]) == ("n1", "failed")
-        for table in (tables.sample_1h, tables.sample_1d, tables.sample_1mo):
+        for device in (tables.EVERY, 1):
+            (hour,) = (await hours_of(store, device)).values()
+            assert hour["busy_seconds"] == 1200
+        for table in (tables.sample_1d, tables.sample_1mo):
             of_all, of_one = sorted(await rows(store, table), key=lambda one: one["gpu"] or "")
             assert of_all["busy_seconds"] == of_one["busy_seconds"] == 1200
         assert len(await samples_left(store)) == 8

@@ -140,7 +140,7 @@ async def play(store_url: str, *, seed: int) -> None:
         repeated = chance.sample(today, 20)
         async with Store(store_url) as store:
             await record(store, today, now)
-            for _ in range(chance.randrange(4)):
+            for _ in range(chance.randrange(3)):
                 await store.roll_up(now)
         async with Store(store_url) as store:
             # Sent again because the answer got lost, while half of the day is rolled up.

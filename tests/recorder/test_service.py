@@ -13,11 +13,12 @@ from sqlalchemy import select
 from gleaner.bus.codec import encode
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
-from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded, RecorderState
 from services.recorder import service, tables
 from services.recorder.store import Store
 from tests.builders import until
 from tests.recorder.builders import an_event, count, recording, url
+from tests.recorder.test_store import numbers
 
 
 class System:
@@ -288,3 +289,20 @@ async def test_a_repeat_of_an_event_that_was_deleted_by_age_is_still_a_repeat(
 
     await system.watermark(2)
     assert await count(system.store, tables.event) == 1
+
+
+async def test_samples_that_wait_long_to_be_summed_up_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "BEHIND", timedelta())
+    broker, said = MemoryBroker(), list[RecorderState]()
+    at = datetime.now(UTC) - timedelta(hours=1)
+    data = {"samples": [{"gpu": "G", "index": 0, "state": "idle", "seconds": 1, "at": str(at)}]}
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        await store.write(numbers(an_event(1, kind="samples", data=data, at=at)), now=at)
+        node.subscribe(RecorderState, lambda one: said.append(one.message))  # type: ignore[arg-type]
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            await until(lambda: any(one.behind_since for one in said))
+            await until(lambda: said[-1].behind_since is None)
+            await until(lambda: said[-1].lost_events == 0)

@@ -18,8 +18,9 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
 from services.recorder import sample_pages, service, tables
+from services.recorder.condition import Condition
 from services.recorder.rows import rows_of
-from services.recorder.store import Number, Store
+from services.recorder.store import DeadLetter, Number, Store
 from tests.builders import NOW, until
 from tests.recorder.builders import (
     KEEP,
@@ -249,6 +250,24 @@ async def test_a_damaged_file_is_kept_aside_at_the_start(
     assert aside.read_bytes() == b"rubbish" * 1000
     assert caplog.records[0].levelno == logging.ERROR
     assert aside.name in caplog.text
+    assert list(store.kept_aside()) == [aside.name]
+    assert abs(store.kept_aside()[aside.name] - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_the_condition_says_since_when_there_is_what_and_what_never_came(
+    tmp_path: Path,
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        assert (await store.condition()) == Condition(lost_events=0, unreadable_messages=0)
+
+        letter = DeadLetter(topic="t", payload=b"x", reason="no JSON", received_at=NOW)
+        later = an_event(9, oldest=7, at=NOW + timedelta(hours=1))
+        await store.write(numbers(an_event(1, at=NOW), later), [letter], now=NOW)
+        found = await store.condition()
+
+    assert found.oldest == {"events": NOW}
+    # From 2 to 6; 7 and 8 may still come.
+    assert (found.lost_events, found.unreadable_messages) == (5, 1)
 
 
 @pytest.mark.sqlite

@@ -138,6 +138,16 @@ async def test_a_new_log_belongs_to_the_workloads_user(tmp_path: Path, place: Pa
     assert (log.owner(), log.read_text()) == ("nobody", "hello\n")
 
 
+async def test_its_log_is_there_before_it_says_anything(tmp_path: Path, place: Path) -> None:
+    log = place / "out.log"
+    async with Rig(tmp_path, workload("sleep 1000", log=log, user="nobody")).running() as rig:
+        await rig.launched()
+        await until(log.exists)
+        await until(lambda: log.owner() == "nobody")
+
+    assert log.read_text() == ""
+
+
 async def test_its_log_is_rotated_by_size(tmp_path: Path, place: Path) -> None:
     log = place / "out.log"
     script = place / "talk.py"

@@ -279,3 +279,26 @@ def test_a_driver_may_not_take_so_long_that_every_run_would_leave(tmp_path: Path
         f"{file}: node.gpu.deadline_seconds: a driver may take 3.5 s at most: "
         "after 5 s without a check every run leaves (it is 10)"
     )
+
+
+@pytest.mark.parametrize(("source", "mistakes"), [("auto", 1), ("nvml", 1), ("simulated", 0)])
+def test_a_driver_that_hangs_is_noticed_in_time_however_seldom_it_is_asked(
+    tmp_path: Path, source: str, mistakes: int
+) -> None:
+    file = tmp_path / "gleaner.toml"
+    file.write_text(f'[node.gpu]\nsource = "{source}"\ncheck_seconds = 3\n')
+    said: list[str] = []
+
+    try:
+        load(Everything, file)
+    except SettingsError as error:
+        said = error.mistakes
+
+    expected = (
+        f"{file}: node.gpu: check_seconds 3 and deadline_seconds 3 may be 4.5 s together, because "
+        "a driver that hangs must be noticed within 5 s: set deadline_seconds to 1.5 or less, or "
+        "check more often"
+    )
+    assert said == [expected] * mistakes
+    file.write_text("[node.gpu]\ncheck_seconds = 3\ndeadline_seconds = 1.5\n")
+    assert load(Everything, file).node.gpu.deadline_seconds == 1.5

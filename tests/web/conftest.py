@@ -13,13 +13,15 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
+from gleaner.names import Called
 from services.web.app import make_app
 from services.web.live import Live
-from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from tests.builders import NOW
 from tests.web.example import Example
+
+ALICE, BOB = 1000, 1001
 
 
 class Web:
@@ -27,14 +29,21 @@ class Web:
 
     def __init__(self, token: str | None = None) -> None:
         self.now = NOW
+        self.user = ALICE
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.broker, "web", "main")
         self.others = MemoryBus(self.broker, "test", "others")
         self.live = Live(self.bus, {"boreas": "Boreas"}, lambda: self.now)
         self.asked: list[Request] = []
         self.queried: list[HistoryQuery] = []
-        rules = Rules(hosts=frozenset({"localhost"}), token=token)
-        names = Names(nodes={"boreas": "Boreas"})
+        rules = Rules(
+            hosts=frozenset({"localhost"}),
+            users=frozenset({ALICE}),
+            token=token,
+            # There is no connection here; on "this machine" it is Alice who runs Gleaner.
+            user_of=lambda *_: self.user,
+        )
+        names = Called(nodes={"boreas": "Boreas"})
         self.app = make_app(self.live, Questions(self.bus, 0.3), rules, names)
         self.client = self.browser()
 

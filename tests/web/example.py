@@ -97,6 +97,9 @@ class Example:
             node, H100, 8, 80 * GIB, notices="fanotify", labels=("nvlink", "lab-a")
         )
         trainer = self.holder(4711, "alice", "python train.py", 62 * GIB, hours=2, minutes=14)
+        trainer = trainer.model_copy(
+            update={"container": "0123456789ab", "container_name": "notebook"}
+        )
         yield self.state(node, 0, "busy", "alice computes (pid 4711, python)", trainer, hours=2)
         yield self.state(node, 1, "busy", "alice computes (pid 4711, python)", trainer, hours=2)
         yield self.state(node, 2, "ours", "run fold-7", self.ours(5120, "fold-7"), minutes=42)
@@ -191,7 +194,9 @@ class Example:
             0,
             "busy",
             f"{MARKUP} computes (pid 31337)",
-            self.holder(31337, MARKUP, f"python {MARKUP}", 9 * GIB, minutes=3),
+            self.holder(31337, MARKUP, f"python {MARKUP}", 9 * GIB, minutes=3).model_copy(
+                update={"container": "0123456789ab", "container_name": MARKUP}
+            ),
             minutes=3,
         )
         yield self.state(node, 1, "idle", "", hours=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -14,10 +15,10 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
+from gleaner.names import Called
 from gleaner.settings import WebSettings
 from services.web.app import make_app
 from services.web.live import Live
-from services.web.names import Names
 from services.web.questions import Questions
 from services.web.security import Rules
 from services.web.service import listen, make_server, serve_http
@@ -39,7 +40,7 @@ class Site:
         self.settings = WebSettings(listen=listen)
         self.large = large
         self._recorder = recorder or self._without_history
-        self.rules = rules or Rules(hosts=frozenset({"localhost"}))
+        self.rules = rules or Rules(hosts=frozenset({"localhost"}), users=frozenset({os.geteuid()}))
         self.url = ""
         self.asked: list[Request] = []
         self.draco_is_silent = False
@@ -48,7 +49,7 @@ class Site:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60), "the service did not come up"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,7 +94,7 @@ class Site:
         self._fleet.subscribe(Request, self._answer)
         recorder_bus = MemoryBus(broker, "recorder", "main")
         self.live = Live(self.bus, {"boreas": "Boreas"})
-        names = Names(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
+        names = Called(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
         app = make_app(self.live, Questions(self.bus, 1.0), self.rules, names)
         async with self._fleet, self.bus, recorder_bus, self._recorder(recorder_bus):
             with listen(self.settings) as listener:

@@ -45,7 +45,13 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 def test_without_the_built_front_end_the_page_says_so_and_reloads(tmp_path: Path) -> None:
     overview = show_overview(
-        (), connected=True, has_scheduler=True, scheduler=None, evictions=(), version="0"
+        (),
+        connected=True,
+        has_scheduler=True,
+        scheduler=None,
+        history_problem=None,
+        evictions=(),
+        version="0",
     )
     page = pages.Pages(tmp_path).render(
         Moment(at=NOW, overview=overview, facts=(), readings={}, users=()),

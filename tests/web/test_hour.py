@@ -60,3 +60,26 @@ def test_the_line_stops_at_a_gap_and_a_lone_minute_is_a_dot() -> None:
     assert spark((None, 10, 20, None, 100)) == "M1 90L1 90L2 80M4 0L4 0"
     assert spark((None, None)) == ""
     assert "30 % in the mean, at most 40 %" in spark_text((20, None, 40))
+
+
+def test_what_was_before_fills_only_where_nothing_was_heard() -> None:
+    hour = LastHour()
+    heard(hour, 90, NOW - timedelta(minutes=1))
+    heard(hour, 80, NOW)
+    before = {GPU: [10] * 58 + [None] + [20], "GPU-new": [None] * 59 + [30]}
+
+    hour.fill("atlas", NOW - timedelta(minutes=59), before, NOW)
+
+    assert row(hour, NOW) == (*[10] * 58, 90, 80)
+    assert hour.of("atlas", NOW)["GPU-new"] == (*[None] * 59, 30)
+    later = NOW + timedelta(minutes=2)
+    assert row(hour, later) == (*[10] * 56, 90, 80, None, None)
+
+
+def test_what_is_too_old_or_to_come_fills_nothing() -> None:
+    hour = LastHour()
+
+    hour.fill("atlas", NOW - timedelta(minutes=70), {GPU: [10] * 80}, NOW)
+
+    assert row(hour, NOW) == (10,) * 60
+    assert row(hour, NOW + timedelta(minutes=1)) == (*[10] * 59, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -47,6 +48,23 @@ async def test_the_first_event_is_everything(busy: Web) -> None:
     nodes = tuple(with_readings(node, readings[node.node]) for node in told.nodes)
     assert kind == "snapshot"
     assert told.model_copy(update={"nodes": nodes, "readings": ()}) == busy.live.snapshot()
+
+
+async def test_who_takes_gzip_gets_the_same_whenever_he_comes(
+    busy: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "LARGE_BYTES", 20_000)  # so that the snapshot is packed aside
+    plain, early = busy.live.events(), busy.live.events(packed=True)
+    told, unpacked = await anext(plain), zlib.decompressobj(31)
+    assert unpacked.decompress(await anext(early) + await anext(early)) == told
+
+    await busy.say([busy.example().state("atlas", 4, "busy", "eve computes (pid 1)", seconds=0)])
+    changed = await anext(plain)
+    since = told.decode().splitlines()[0].removeprefix("id: ")
+    late, unpacked_late = busy.live.events(since, packed=True), zlib.decompressobj(31)
+
+    assert unpacked.decompress(await anext(early)) == changed
+    assert unpacked_late.decompress(await anext(late) + await anext(late)) == changed
 
 
 async def test_a_changed_gpu_goes_out_at_once_with_its_node_only(busy: Web) -> None:

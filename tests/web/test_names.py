@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from gleaner.names import short_model
-from services.web.names import Names
+from gleaner.names import Called, short_model
 
 
 def test_a_model_is_called_on_the_pages_of_the_past_as_on_the_first_one() -> None:
     short = {"NVIDIA H100 80GB HBM3": "H100"}
-    names = Names(models=short)
+    names = Called(models=short)
 
     for model in ("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090", "Simulated H100"):
         assert names.model(model) == short_model(model, short)

@@ -12,7 +12,8 @@ import pytest
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
-from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RecorderState
+from services.web import recorded
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
 from tests.web.conftest import Web
@@ -49,13 +50,15 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
                 {
                     "user": "alice",
                     "entry": None,
-                    "container": None,
+                    "container": "notebook",
                     "begin": begin,
                     "end": at.isoformat(),
                     "seconds": 7200,
                     "held_seconds": 1800,
                     "utilization_sum": 50 * 7200,
                     "utilization_seconds": 7200,
+                    "memory_byte_seconds": 7200 * 3 * 2**30,
+                    "memory_max_bytes": 3 * 2**30,
                 }
             ],
         },
@@ -67,12 +70,14 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "Utilization 97 %",
         "Fan no answer",
         "alice computes (pid 4711, python)",
+        "in container notebook",
+        "alice notebook",
         "62.0 GiB 78 %",
         "mean 42 %, from 42 to 42 %",
         "A point stands for 5 min",
         "GPU 0: idle → busy (alice computes)",
         "fold evicted in 598 ms: alice is active at pts/3",
-        "2.0 0.50 50 %",
+        "2.0 0.50 50 % 6.0",
     ):
         assert expected in page
 
@@ -107,7 +112,12 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         busy,
         {
             "usage:user": [
-                {"user": "alice", "entry": None, **use(30, busy=20, held=10)},
+                {
+                    "user": "alice",
+                    "entry": None,
+                    "memory_byte_hours": 80 * 2**30,
+                    **use(30, busy=20, held=10),
+                },
                 {"user": None, "entry": "fold", **use(50)},
             ],
             "usage:group": [{"group": "vision", **use(30)}],
@@ -133,7 +143,7 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         "People had GPUs 30 % of the time",
         "10.0 h of them held without doing anything",
         "Least used: Sun 00–04, 3 % busy",
-        "alice 30.0 20.0 10.0 15.0 50 % 1.0",
+        "alice 30.0 20.0 10.0 15.0 50 % 80.0 1.0",
         "vision",
         "Boreas",
         "H100 80GB HBM3",
@@ -141,6 +151,28 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         "10.0 h left",
     ):
         assert expected in page
+
+
+async def test_use_of_one_person_on_one_node_is_told_by_the_hour(busy: Web) -> None:
+    asked = tell(
+        busy,
+        {
+            "usage:user": [{"user": "alice", "entry": None, **use(3, busy=3)}],
+            "usage:weekday_hour": [{"weekday": 2, "hour": "09", **use(2.5, busy=2.5)}],
+        },
+    )
+    page = await text(busy, "/usage?node=boreas&user=alice&range=week")
+
+    assert "Usage by alice on Boreas" in page
+    assert "When alice uses GPUs GPU-hours, by hour of the week" in page
+    assert "Tue 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 0.0 2.5 0.0" in page
+    assert "Least used" not in page
+    usage = [one for one in asked if one.what == "usage"]
+    assert {(one.node, one.user) for one in usage} == {("boreas", "alice")}
+    links = html.unescape((await busy.client.get("/usage?node=boreas&user=alice")).text)
+    for kept in ("node=boreas&user=alice&range=day", "&node=boreas&user=alice&per=week"):
+        assert kept in links
+    assert "&node=boreas&user=alice&format=csv" in links
 
 
 async def test_happenings_and_latencies_are_told(busy: Web) -> None:
@@ -162,26 +194,64 @@ async def test_happenings_and_latencies_are_told(busy: Web) -> None:
     assert "evicted alice is active at pts/3 2.1 ms 184 ms 412 ms 598 ms" in runs
 
 
-async def test_filters_go_to_the_recorder_as_far_as_it_knows_them(busy: Web) -> None:
+async def test_filters_go_to_the_recorder(busy: Web) -> None:
     asked = tell(busy, {})
-    await text(busy, "/history?node=atlas&kind=gpu&since=2026-11-01&until=2026-11-02&gpu=GPU-1")
+    await text(
+        busy,
+        "/history?node=atlas&kind=gpu&since=2026-11-01&until=2026-11-02&gpu=GPU-1"
+        "&user=bob&entry=fold&state=busy",
+    )
 
     question = next(one for one in asked if one.what == "events")
     assert (question.node, question.kind, question.gpu) == ("atlas", "gpu", "GPU-1")
+    assert (question.user, question.entry, question.state) == ("bob", "fold", "busy")
     assert question.since == datetime(2026, 11, 1, tzinfo=UTC)
     assert question.until == datetime(2026, 11, 3, tzinfo=UTC)
 
 
-async def test_other_filters_are_applied_to_what_it_says(busy: Web) -> None:
-    rows = [gpu_event(NOW, "alice"), gpu_event(NOW, "bob"), gpu_event(NOW, "bob", "held")]
-    tell(busy, {"events": rows, "runs": [a_run(NOW), a_run(NOW, "render", "failed")]})
+async def test_links_keep_the_filter(busy: Web) -> None:
+    tell(busy, {"runs": [a_run(NOW)]})
+    page = html.unescape(
+        (await busy.client.get("/history?what=runs&user=nobody&state=evicted&cursor=x")).text
+    )
 
-    page = await text(busy, "/history?user=bob&state=busy")
-    runs = await text(busy, "/history?what=runs&entry=render&state=failed")
-    assert page.count("bob computes") == 1
-    assert "alice computes" not in page
-    assert "render atlas 0 failed" in runs
-    assert "evicted alice" not in runs
+    assert 'href="?what=runs&user=nobody&state=evicted">Newest' in page
+    assert 'href="?user=nobody"' in page, "states of runs are none of events"
+    assert "api/history/runs?user=nobody&state=evicted&format=csv" in page
+
+
+async def test_it_is_looked_further_back_until_the_page_is_full_or_told_how_far(
+    busy: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[HistoryQuery] = []
+
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        asked.append(query)
+        number = int(query.cursor or 0)
+        answer = HistoryAnswer(client=query.client, id=query.id)
+        if query.what == "events":
+            rows = (gpu_event(NOW, "alice"),) if number == 2 else ()
+            changes = {
+                "rows": rows,
+                "cursor": str(number + 1),
+                "looked_back_to": NOW - timedelta(days=number + 1) if number < 3 else None,
+            }
+            answer = answer.model_copy(update=changes)
+        busy.others.publish(answer)
+
+    busy.others.subscribe(HistoryQuery, reply)
+    page = await text(busy, "/history?user=alice")
+    assert "alice computes" in page
+    assert [(one.cursor, one.limit) for one in asked if one.what == "events"] == [
+        (None, 100), ("1", 100), ("2", 100), ("3", 99),
+    ]  # fmt: skip
+
+    monkeypatch.setattr(recorded, "SEARCH_SECONDS", 0)
+    page = await text(busy, "/history?user=alice")
+    assert "Looked back to 2026-11-20 12:00: nothing fits so far." in page
+    assert "Search further back" in page
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -281,7 +351,7 @@ async def test_the_api_answers_in_pages_and_as_a_file(web: Web) -> None:
     page = await web.client.get("/api/history/usage?by=user&node=atlas&limit=7")
     file = await web.client.get("/api/history/usage?by=user&format=csv")
 
-    assert page.json() == {"rows": rows, "cursor": None}
+    assert page.json() == {"rows": rows, "cursor": None, "looked_back_to": None}
     assert (asked[0].node, asked[0].limit) == ("atlas", 7)
     assert file.headers["content-type"].startswith("text/csv")
     assert "gleaner-usage.csv" in file.headers["content-disposition"]
@@ -295,14 +365,25 @@ async def test_a_file_turns_all_pages(web: Web) -> None:
         query = delivery.message
         assert isinstance(query, HistoryQuery)
         number = int(query.cursor or 0)
-        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"number": number},))
+        answer = HistoryAnswer(client=query.client, id=query.id, rows=({"kind": f"k{number}"},))
         more = {"cursor": str(number + 1)} if number < 3 else {}
         web.others.publish(answer.model_copy(update=more))
 
     web.others.subscribe(HistoryQuery, reply)
     file = await web.client.get("/api/history/events?format=csv")
 
-    assert file.text.split() == ["number", "0", "1", "2", "3"]
+    assert [row["kind"] for row in csv.DictReader(io.StringIO(file.text))] == [
+        "k0", "k1", "k2", "k3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["usage?by=day&", "series?gpu=G&", "quotas?", "runs?"])
+async def test_a_file_with_nothing_in_it_has_its_heading(web: Web, what: str) -> None:
+    tell(web, {})
+    file = await web.client.get(f"/api/history/{what}format=csv")
+
+    (heading,) = file.text.splitlines()
+    assert heading.count(",") > 3
 
 
 @pytest.mark.parametrize(
@@ -321,3 +402,29 @@ async def test_the_api_refuses_what_it_cannot_answer(web: Web, query: str, statu
     tell(web, {"quotas": "this recorder cannot tell of quotas"})
 
     assert (await web.client.get(f"/api/history/{query}")).status_code == status
+
+
+async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+    tell(busy, {})
+    state = RecorderState(
+        database="sqlite",
+        problem="gleaner.sqlite: disk is full",
+        used_bytes=5_000_000,
+        oldest={"events": NOW},
+        lost_events=3,
+        at=NOW,
+    )
+    await busy.say([state])
+
+    for path in ("/", "/usage", "/history"):
+        assert "Nothing is recorded, what happens waits at the nodes" in await text(busy, path)
+    for path in ("/usage", "/history"):
+        assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
+    metrics = (await busy.client.get("/metrics")).text
+    assert "gleaner_history_problem 1\n" in metrics
+    assert "gleaner_history_lost_events 3\n" in metrics
+    assert (await busy.client.get("/api/recorder")).json()["used_bytes"] == 5_000_000
+
+    await busy.say([state.model_copy(update={"problem": None})])
+    assert "Nothing is recorded, what" not in await text(busy, "/")
+    assert "gleaner_history_problem 0\n" in (await busy.client.get("/metrics")).text

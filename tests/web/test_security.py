@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx2
 import pytest
 
 from services.web import security, service
+from services.web.peer import Peer, user_of
 from services.web.security import Rules
+from services.web.service import who_may_change
 from tests.builders import until
 from tests.web.conftest import Web
 from tests.web.example import Example
 from tests.web.site import Site
 
-RULES = Rules(hosts=frozenset({"localhost", "gpu1.example.org"}))
-GUARDED = Rules(hosts=RULES.hosts, token="secret")
+ALICE, BOB = 1000, 1001
+RULES = Rules(hosts=frozenset({"localhost", "gpu1.example.org"}), users=frozenset({0, ALICE}))
+GUARDED = replace(RULES, token="secret")
+HERE = Peer(address="::1", user=ALICE)
 
 
 def refused(
@@ -29,10 +35,11 @@ def refused(
     method: str = "POST",
     peer: str | None = "127.0.0.1",
     host: str = "127.0.0.1:8080",
+    user: int | None = ALICE,
     **headers: str,
 ) -> int | None:
     given = {"host": host} | {key.replace("_", "-"): value for key, value in headers.items()}
-    refusal = rules.refusal(method, given, peer)
+    refusal = rules.refusal(method, given, Peer(address=peer, user=user))
     return refusal.status if refusal else None
 
 
@@ -66,8 +73,47 @@ def test_our_own_page_may_change_something() -> None:
     assert refused(origin="http://127.0.0.1:8080") is None
 
 
-def test_a_program_on_this_machine_may_change_something() -> None:
-    assert refused() is None
+def test_who_runs_gleaner_and_root_may_change_something_on_this_machine() -> None:
+    assert refused(user=ALICE) is None
+    assert refused(user=0) is None
+
+
+def test_other_users_of_this_machine_need_the_token_as_strangers_do() -> None:
+    assert refused(user=BOB) == 403
+    assert refused(user=None) == 403
+    assert refused(GUARDED, user=BOB) == 401
+    assert refused(GUARDED, user=BOB, authorization="Bearer secret") is None
+
+
+def test_who_called_sudo_counts_as_who_runs_gleaner() -> None:
+    assert who_may_change(0, {"SUDO_UID": "1000"}) == {0, ALICE}
+    assert who_may_change(ALICE, {"SUDO_UID": "0"}) == {0, ALICE}
+    assert who_may_change(BOB, {"SUDO_UID": "1000"}) == {0, BOB}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_whose_connection_it_is_can_be_told(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with (
+        socket.create_server((address, 0), family=family) as listener,
+        socket.create_connection(listener.getsockname()[:2]) as theirs,
+    ):
+        end, other = theirs.getsockname()[:2], theirs.getpeername()[:2]
+
+        assert user_of(end, other) == os.geteuid()
+        theirs.close()
+        assert user_of(end, other) is None
+
+
+def test_a_program_that_speaks_ipv4_by_a_socket_of_ipv6_is_known_too() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.socket(socket.AF_INET6) as theirs,
+    ):
+        port = listener.getsockname()[1]
+        theirs.connect(("::ffff:127.0.0.1", port))
+
+        assert user_of(("127.0.0.1", theirs.getsockname()[1]), ("127.0.0.1", port)) == os.geteuid()
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
@@ -100,13 +146,13 @@ def test_another_machine_needs_the_token() -> None:
 def test_a_proxy_on_this_machine_does_not_make_strangers_local() -> None:
     assert refused(x_forwarded_for="203.0.113.5") == 403
     assert refused(host="gpu1.example.org") == 403
-    assert RULES.controls({"host": "gpu1.example.org"}, "127.0.0.1") == "off"
+    assert RULES.controls({"host": "gpu1.example.org"}, HERE) == "off"
 
 
 def test_the_page_knows_what_it_may_offer() -> None:
-    assert RULES.controls({"host": "localhost:8080"}, "::1") == "open"
-    assert GUARDED.controls({"host": "192.168.7.4"}, "192.168.7.9") == "token"
-    assert RULES.controls({"host": "192.168.7.4"}, None) == "off"
+    assert RULES.controls({"host": "localhost:8080"}, HERE) == "open"
+    assert GUARDED.controls({"host": "192.168.7.4"}, Peer(address="192.168.7.9")) == "token"
+    assert RULES.controls({"host": "192.168.7.4"}, Peer(address=None)) == "off"
 
 
 @pytest.fixture(scope="module")

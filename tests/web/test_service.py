@@ -42,6 +42,17 @@ def test_an_address_that_is_not_ours_is_named() -> None:
         pass
 
 
+def test_the_body_of_an_answer_does_not_wait_for_the_other_side_to_confirm_its_head() -> None:
+    with (
+        listen(WebSettings(listen="127.0.0.1:0")) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("secret \nsecond line\n")
@@ -59,10 +70,15 @@ def test_a_token_file_without_token_is_named(tmp_path: Path, contents: str | Non
         make_rules(WebSettings(control_token_file=file))
 
 
-def test_the_stream_passes_proxies_as_it_is() -> None:
-    with Site() as site, httpx2.stream("GET", f"{site.url}events") as answer:
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+def test_the_stream_passes_proxies_as_it_is(coding: str) -> None:
+    asked = {"accept-encoding": coding}
+    with (
+        Site() as site,
+        httpx2.stream("GET", f"{site.url}events", headers=asked) as answer,
+    ):
         assert answer.headers["content-type"].startswith("text/event-stream")
-        assert answer.headers["content-encoding"] == "identity"
+        assert answer.headers["content-encoding"] == coding
         assert answer.headers["x-accel-buffering"] == "no"
         assert next(answer.iter_lines()).startswith("id: ")
 

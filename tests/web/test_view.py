@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gleaner.bus.messages import GpuCondition, Run, RunState
+from gleaner.bus.messages import GpuCondition, Inventory, Run, RunState
 from gleaner.fleet import Presence
+from services.web.held import held
 from services.web.live import Live
 from services.web.view import Node
 from tests.builders import NOW
@@ -188,3 +189,30 @@ async def test_an_online_node_without_current_readings_is_counted(busy: Web) -> 
     await busy.say([busy.example().beat("atlas")])
 
     assert "1 node without current readings" in busy.live.snapshot().overview.details
+
+
+async def test_a_gpu_in_mig_mode_is_in_no_sum_beside_its_instances(busy: Web) -> None:
+    before = busy.live.snapshot()
+    example = busy.example()
+    inventory = next(
+        one for one in example.messages() if isinstance(one, Inventory) and one.node == "atlas"
+    )
+    # Alice's becomes the parent, bob's held one another's.
+    gpus = tuple(
+        gpu.model_copy(update={"schedulable": gpu.index not in (0, 5)}) for gpu in inventory.gpus
+    )
+    await busy.say([inventory.model_copy(update={"gpus": gpus})])
+
+    moment = busy.live.moment()
+    after = moment.snapshot()
+    assert after.overview.gpus == before.overview.gpus - 2
+    assert after.overview.states["held"] == before.overview.states["held"] - 1
+    assert held(moment.facts) == []
+    assert sum(one.n_gpus for one in after.users) == sum(one.n_gpus for one in before.users) - 2
+    text = (await busy.client.get("/metrics")).text
+    lines = [line for line in text.splitlines() if gpu_id("atlas", 0) in line]
+    names = {line.partition("{")[0] for line in lines}
+    assert "gleaner_gpu_utilization_ratio" in names
+    assert names.isdisjoint(
+        {"gleaner_gpu_state", "gleaner_gpu_memory_total_bytes", "gleaner_gpu_memory_used_bytes"}
+    )

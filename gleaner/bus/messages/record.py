@@ -45,6 +45,7 @@ class ShortProcess(Value):
     run: str | None = None
     entry: str | None = None
     container: str | None = None
+    """What people call its container, or its id, cut to 12 characters, where no file says so."""
     started_at: Utc
     """When it began to use the GPU."""
     active_seconds: float
@@ -65,7 +66,7 @@ class SampleUser(Value):
     entry: str | None = None
     """The entry of that run."""
     container: str | None = None
-    """The container's id, cut to 12 characters, if the cgroup tells."""
+    """What people call its container, or its id, cut to 12 characters, where no file says so."""
     processes: int
     memory_used_bytes: int | None = None
     """Of all these processes; None if it is not known of one of them."""
@@ -139,6 +140,18 @@ class RecorderState(Message):
     """`database.max_bytes`; None: no limit."""
     shortened: dict[str, Utc] = {}
     """What went before its time for want of room, and up to when."""
+    oldest: dict[str, Utc] = {}
+    """From when on there is what: `samples`, `five_minutes`, `hours`, `days`, `events`,
+    `sessions`; without what there is nothing of."""
+    kept_aside: dict[str, Utc] = {}
+    """Damaged files beside the database, and when they were put there: what they have is in no
+    answer."""
+    lost_events: int | None = None
+    """Numbers that nodes gave to events that never came; None: not known."""
+    unreadable_messages: int | None = None
+    """That were kept as they came; the newest thousand."""
+    behind_since: Utc | None = None
+    """Since when samples wait longer than usual to be summed up; None: they do not."""
     at: Utc
 
 
@@ -148,15 +161,29 @@ class HistoryQuery(Message):
 
     id: str
     client: Level
-    what: Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
+    what: Literal[
+        "events",
+        "runs",
+        "samples",
+        "sessions",
+        "series",
+        "usage",
+        "quotas",
+        "latencies",
+        "last_hour",
+    ]
     """`sessions`: who held which GPU from when to when; `series`: readings of one GPU or node;
     `usage`: GPU-hours; `quotas`: where each user stands this month; `latencies`: of evictions, by
-    stage."""
+    stage; `last_hour`: each GPU's utilization, one row for each node, a few nodes a page."""
     node: str | None = None
     gpu: str | None = None
     kind: str | None = None
     user: str | None = None
-    """Of sessions and usage: this person's only."""
+    """Of sessions and usage: this person's only; of events and runs: those that name them."""
+    entry: str | None = None
+    """Of events and runs: those of this workload."""
+    state: str | None = None
+    """Of runs: those that are in it; of events: those by which a GPU or run came into it."""
     by: (
         Literal[
             "user",
@@ -194,4 +221,7 @@ class HistoryAnswer(Message):
     rows: tuple[dict[str, JsonValue], ...] = ()
     cursor: str | None = None
     """Ask with this for the next page; None: that was all."""
+    looked_back_to: Utc | None = None
+    """Where a page has fewer rows than asked for, and a cursor: so far back it was looked for what
+    fits. One page looks through only so much; the next goes on from there."""
     error: str | None = None

@@ -28,3 +28,7 @@ class Availability(Message):
     version: str
     at: Utc | None
     """When it came; None in a will, whose moment nobody can know beforehand."""
+    host: str | None = None
+    """The machine it is on."""
+    since: Utc | None = None
+    """When this process first asked for a connection: of two with one name the first one stays."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from gleaner.cli.commands.common import (
+    EXIT_USAGE,
     LOOK,
     Config,
     Csv,
+    Failed,
     Json,
     group,
     load,
@@ -19,17 +21,14 @@ from gleaner.cli.commands.common import (
     seconds_of,
     wait_for,
 )
-
-By = Literal[
-    "user", "group", "node", "gpu", "model", "hour", "weekday_hour", "day", "week", "month"
-]
+from gleaner.figures import By, columns_of
 
 commands = group()
 
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner events --follow`, `gleaner events --node gpu1 --limit 50`",
+    epilog="Examples: `gleaner events --follow`, `gleaner events --user ann --state held -n 50`",
 )
 def events(
     config: Config = None,
@@ -37,6 +36,12 @@ def events(
         bool, typer.Option("--follow", "-f", help="From now on, as they happen, until Ctrl-C.")
     ] = False,
     node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="gpu, people, run, problem…")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="That name this person.")] = None,
+    entry: Annotated[str | None, typer.Option("--entry", help="That name this workload.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="By which a GPU or run came into it.")
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many, the newest; not with --follow.")
     ] = 20,
@@ -51,9 +56,13 @@ def events(
         print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
 
     settings = load(config)
+    filters = {"kind": kind, "user": user, "entry": entry, "state": state}
     if follow:
+        if any(filters.values()):
+            raise Failed("--follow shows everything, or a --node", code=EXIT_USAGE)
         wait_for(record.follow(settings, node=node, say=say))
-    for row in [] if follow else wait_for(record.history(settings, node=node, limit=limit)):
+        return
+    for row in wait_for(record.history(settings, limit=limit, node=node, **filters)):
         say(row)
 
 
@@ -80,7 +89,8 @@ def usage(
 
     seconds = seconds_of("--since", since)
     rows = wait_for(figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user))
-    _show_figures(rows, figures.usage_table, as_json=as_json, as_csv=as_csv)
+    columns = columns_of("usage", by, of_one_user=user is not None)
+    _show_figures(rows, columns, figures.usage_table, as_json=as_json, as_csv=as_csv)
 
 
 @commands.command(
@@ -103,17 +113,19 @@ def history(
 
     seconds = seconds_of("--since", since)
     rows = wait_for(figures.history(load(config), target, since_seconds=seconds, points=points))
-    _show_figures(rows, figures.history_table, as_json=as_json, as_csv=as_csv)
+    columns = columns_of("series")
+    _show_figures(rows, columns, figures.history_table, as_json=as_json, as_csv=as_csv)
 
 
-def _show_figures(rows: list[Any], table: Any, *, as_json: bool, as_csv: bool) -> None:
-
+def _show_figures(
+    rows: list[Any], columns: Sequence[str], table: Any, *, as_json: bool, as_csv: bool
+) -> None:
     from gleaner.cli import usage as figures
 
     if as_json:
         print(figures.as_json(rows))
     elif as_csv:
-        figures.write_csv(rows, sys.stdout)
+        print(figures.as_csv(columns, rows), end="")
     elif rows:
         screen().print(table(rows))
     else:

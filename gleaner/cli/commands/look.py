@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -48,26 +48,41 @@ def status(
 
 
 async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
+    from gleaner.cli import status as view
+
+    if watch:
+        await _watch(settings, as_json=as_json)
+        return
+    now = await _now(settings)
+    if as_json:
+        print(json.dumps(view.as_json(now), indent=2))
+    else:
+        screen().print(view.table(now))
+
+
+async def _watch(settings: Settings, *, as_json: bool) -> None:
     from rich.live import Live
 
     from gleaner.cli import status as view
+    from gleaner.cli.watch import watch
 
-    async with view.watched_fleet(settings) as fleet:
-        console = screen()
-        if watch and console.is_terminal and not as_json:
-            with Live(view.table(view.now_of(fleet)), screen=True, auto_refresh=False) as live:
-                while True:
-                    await asyncio.sleep(1)
-                    live.update(view.table(view.now_of(fleet)), refresh=True)
-        while True:
-            if as_json:
-                print(json.dumps(view.as_json(view.now_of(fleet)), indent=None if watch else 2))
-            else:
-                console.print(view.table(view.now_of(fleet)))
-            if not watch:
-                return
-            sys.stdout.flush()
-            await asyncio.sleep(1)
+    console = screen()
+    with contextlib.ExitStack() as stack:
+        live: Live | None = None
+        async with contextlib.aclosing(watch(settings)) as moments:
+            async for now, lost_seconds in moments:
+                if as_json:
+                    print(json.dumps(view.as_json(now, lost_seconds)), flush=True)
+                    continue
+                table = view.table(now, lost_seconds)
+                if not console.is_terminal:
+                    console.print(table)
+                    sys.stdout.flush()
+                elif live is None:
+                    # Only now: what goes wrong before is told on the screen that stays.
+                    live = stack.enter_context(Live(table, screen=True, auto_refresh=False))
+                else:
+                    live.update(table, refresh=True)
 
 
 @commands.command(

@@ -57,7 +57,14 @@ LATER = NOW + timedelta(minutes=5)
 
 GOLDEN: tuple[Message, ...] = (
     Availability(
-        service="node", instance="n1", state="online", connection="c0ffee", version="1.0", at=NOW
+        service="node",
+        instance="n1",
+        state="online",
+        connection="c0ffee",
+        version="1.0",
+        at=NOW,
+        host="gpu1.example.org",
+        since=NOW,
     ),
     Beat(node="n1", sequence=7, check_seconds=0.0125, started_at=NOW, at=NOW),
     Blockers(
@@ -132,7 +139,12 @@ GOLDEN: tuple[Message, ...] = (
         noticed_by="fanotify",
     ),
     HistoryAnswer(
-        client="cli-1", id="q1", rows=({"node": "n1", "sequence": 12},), cursor="abc", error="none"
+        client="cli-1",
+        id="q1",
+        rows=({"node": "n1", "sequence": 12},),
+        cursor="abc",
+        looked_back_to=NOW,
+        error="none",
     ),
     HistoryQuery(
         id="q1",
@@ -142,6 +154,8 @@ GOLDEN: tuple[Message, ...] = (
         gpu="GPU-1",
         kind="gpu",
         user="user1",
+        entry="fold",
+        state="busy",
         by="month",
         points=300,
         since=NOW,
@@ -206,6 +220,11 @@ GOLDEN: tuple[Message, ...] = (
         used_bytes=9_900_000_000,
         max_bytes=10_000_000_000,
         shortened={"samples": NOW},
+        oldest={"events": NOW},
+        kept_aside={"gleaner.sqlite.damaged-20261121T120000000000": NOW},
+        lost_events=3,
+        unreadable_messages=1,
+        behind_since=NOW,
         at=NOW,
     ),
     Request(

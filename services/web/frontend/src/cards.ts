@@ -50,8 +50,8 @@ function sparkline(minutes: (number | null)[] | undefined): Part {
   return html`<svg class="spark" viewBox="0 -4 59 108" preserveAspectRatio="none" role="img" aria-label=${sparkText(minutes)}><path d=${path} /></svg>`;
 }
 
-function meter(percent: number | null): Part {
-  const how = level(percent, 35, 70);
+function meter(percent: number | null, low = 35, high = 70): Part {
+  const how = level(percent, low, high);
   return html`<span class="level ${how}">${whole(percent, "%")}${how === "high" ? html`<span aria-hidden="true"> ▲</span>` : nothing}</span>`;
 }
 
@@ -59,7 +59,7 @@ function chip(gpu: Gpu, holder: Gpu["holders"][number]): Part {
   const isKnown = holder.memory_used_bytes !== null && gpu.memory_total_bytes;
   const part = isKnown ? `${share(holder.memory_used_bytes, gpu.memory_total_bytes)}%` : "?";
   const living = gpu.holders.filter((one) => one.alive).map((one) => one.pid);
-  return html`<span class="chip${holder.run ? " ours" : ""}${holder.alive ? "" : " dead"}" tabindex="0">${holder.pid}@${userName(holder)} (${part})${holder.ignored ? " ignored" : ""}${holder.alive ? "" : " probably dead"}<span class="tip" role="note"><code>${holder.command ?? "command not known"}</code><span>${gibibytes(holder.memory_used_bytes)} GiB${holder.container ? `, container ${holder.container}` : ""}</span><span>${holder.started_at ? html`started ${minute(holder.started_at)} UTC, ${since(holder.started_at)} ago` : "start not known"}</span>${holder.alive ? nothing : html`<span>the driver lists it, the system does not${living.length ? `; alive here: ${living.join(", ")}` : ""}</span>`}</span></span>`;
+  return html`<span class="chip${holder.run ? " ours" : ""}${holder.alive ? "" : " dead"}" tabindex="0">${holder.pid}@${userName(holder)} (${part})${holder.ignored ? " ignored" : ""}${holder.alive ? "" : " probably dead"}<span class="tip" role="note"><code>${holder.command ?? "command not known"}</code><span>${gibibytes(holder.memory_used_bytes)} GiB${holder.container ? `, container ${holder.container_name ?? holder.container}` : ""}</span><span>${holder.started_at ? html`started ${minute(holder.started_at)} UTC, ${since(holder.started_at)} ago` : "start not known"}</span>${holder.alive ? nothing : html`<span>the driver lists it, the system does not${living.length ? `; alive here: ${living.join(", ")}` : ""}</span>`}</span></span>`;
 }
 
 function heldBy(gpu: Gpu): Part {
@@ -85,7 +85,7 @@ function gpuRow(node: Node, gpu: Gpu, hour: Hour): Part {
   return html`<tr role="row" id=${anchor(gpu)} class="s-${state}">
     <th role="rowheader" scope="row"><b>${shownIndex(gpu)}</b> <span class="quiet" title="${gpu.name ?? ""} ${gpu.gpu}">${gpu.model}</span></th>
     <td role="cell" data-label="State"><span class="state">${symbol(state)}${stateText(state)}</span> ${gpu.since ? html`<span class="quiet">${since(gpu.since)}</span>` : nothing}</td>
-    <td role="cell" data-label="Utilization"><span class="number">${whole(gpu.utilization_percent, "%")}</span>${sparkline(hour[gpu.gpu])}${bar(share(gpu.utilization_percent, 100), `use ${level(gpu.utilization_percent, 10, 50)}`)}</td>
+    <td role="cell" data-label="Utilization"><span class="number">${meter(gpu.utilization_percent, 10, 50)}</span>${sparkline(hour[gpu.gpu])}${bar(share(gpu.utilization_percent, 100), `rate ${level(gpu.utilization_percent, 10, 50)}`)}</td>
     <td role="cell" data-label="Memory"><span class="number">${gibibytes(gpu.memory_used_bytes)}<span class="quiet"> / ${gibibytes(gpu.memory_total_bytes)} GiB</span></span>${bar(memory, `memory ${memoryLevel}`)}${(gpu.unattributed_memory_bytes ?? 0) >= UNATTRIBUTED_BYTES ? html`<span class="quiet">${gibibytes(gpu.unattributed_memory_bytes)} GiB by nobody known</span>` : nothing}</td>
     <td role="cell" data-label="Heat and power"><span class="number">${whole(gpu.temperature_celsius, "°C")} <span class="quiet">${whole(gpu.power_watts, "W")}</span></span></td>
     <td role="cell" data-label="Held by" class="who">${heldBy(gpu)}</td>

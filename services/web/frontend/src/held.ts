@@ -18,7 +18,7 @@ export function held(nodes: Iterable<Node>): Held[] {
   const found: Held[] = [];
   for (const { node, name, gpus } of nodes) {
     for (const gpu of gpus) {
-      if (gpu.state !== "held" || gpu.since === null) continue;
+      if (gpu.state !== "held" || gpu.since === null || !gpu.schedulable) continue;
       const counted = gpu.holders.filter((one) => one.run === null && one.ignored === null);
       const isKnown = counted.length && counted.every((one) => one.memory_used_bytes !== null);
       found.push({

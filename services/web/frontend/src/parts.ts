@@ -80,11 +80,14 @@ export function answer(where: Where, overview: Overview, filter: Filter): Part {
     ${overview.connected && !overview.scheduler_online
       ? html`<p class="banner warn">${symbol("stale")} No scheduler is heard: nothing new starts. What runs goes on, and still leaves when somebody comes.</p>`
       : nothing}
+    ${overview.history_problem
+      ? html`<p class="banner warn">${symbol("stale")} ${overview.history_problem}</p>`
+      : nothing}
     ${overview.pauses.map(
       (pause) => html`<p class="banner warn">${symbol("held")} The fleet is paused ${pauseText(pause)}</p>`,
     )}
     ${where.controls === "off"
-      ? html`<p class="banner note">You can look but not change anything from here: changes from other machines need <code>web.control_token_file</code>.</p>`
+      ? html`<p class="banner note">You can look but not change anything. That is for root and the user who runs Gleaner, at its own machine; for others it needs <code>web.control_token_file</code>.</p>`
       : nothing}`;
 }
 
@@ -111,7 +114,8 @@ export function legend(overview: Overview): Part {
   );
   return html`<ul class="legend" aria-label="States">${states.map(
     ([state, number]) => html`<li class="s-${state}">${symbol(state)}${state} <b>${number}</b></li>`,
-  )}</ul>`;
+  )}</ul>
+    <p class="loads">Utilization <span><i data-fill="1"></i>to 10 %</span> <span><i data-fill="5"></i>to 50 %</span> <span><i data-fill="10"></i>above</span></p>`;
 }
 
 /** The grid of a fleet that is not large; see large.ts for that. */

@@ -33,9 +33,9 @@ export function milliseconds(seconds: number | null | undefined): string {
   return `${seconds.toFixed(2)} s`;
 }
 
-/** In tenths, for the fill of a tile; -1: not known. */
+/** In tenths, rounded up, for the fill of a tile; -1: not known. */
 export function tenths(percent: number | null): number {
-  return percent === null ? -1 : Math.max(0, Math.min(10, Math.round(percent / 10)));
+  return percent === null ? -1 : Math.max(0, Math.min(10, Math.ceil(percent / 10)));
 }
 
 /** `2026-11-21 14:00`, as the server writes an instant. */

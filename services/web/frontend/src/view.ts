@@ -160,6 +160,7 @@ export interface Overview {
   nodes: number;
   nodes_online: number;
   scheduler_online: boolean;
+  history_problem: string | null;
   free_models: FreeModel[];
   not_counted: string[];
   pauses: Pause[];

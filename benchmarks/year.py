@@ -1,0 +1,298 @@
+"""A generated year of a fleet, straight into the tables; for `benchmarks.history`."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from services.recorder import hours, rollup, samples, tables, use
+from services.recorder.columns import from_microseconds, to_microseconds
+from services.recorder.packing import pack
+from services.recorder.store import Store
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+GPUS, USERS, ENTRIES = 8, 60, ("fold", "fishtest")
+MODELS = ("NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA L40S", "Tesla V100-SXM2-32GB")
+HOUR, DAY = 12, 288
+"""In five minutes."""
+
+
+async def fill(directory: Path, nodes: int, days: int) -> None:
+    """Make the database."""
+    path = directory / "gleaner.sqlite"
+    async with Store(f"sqlite:///{path}"):
+        pass
+    database = sqlite3.connect(path, isolation_level=None)
+    # Nobody else sees it yet.
+    database.execute("PRAGMA journal_mode=OFF")
+    database.execute("PRAGMA synchronous=OFF")
+    chance = random.Random(1)
+    database.execute("BEGIN")
+    _names(database, nodes)
+    last = int(NOW.timestamp()) // 300
+    # Hours lie packed; before that they are rows as the others.
+    database.execute("CREATE TEMP TABLE hour AS SELECT * FROM sample_1d WHERE false")
+    _rolled(database, "hour", last - days * DAY, last, HOUR)
+    _rolled(database, "sample_5m", last - 14 * DAY, last, 1)
+    _sums(database)
+    _pack(database)
+    _use(database, last - days * DAY, days, nodes * GPUS, chance)
+    _sessions(database, days, nodes * GPUS, chance)
+    _events(database, days, nodes, chance)
+    _runs(database, days, nodes, chance)
+    _samples(database, nodes, chance)
+    database.execute("COMMIT")
+    database.close()
+
+
+def _names(database: sqlite3.Connection, nodes: int) -> None:
+    texts = ["", *(f"n{one}" for one in range(nodes)), *(f"user{one}" for one in range(USERS))]
+    texts += [*ENTRIES, *MODELS, "boot"]
+    database.executemany(
+        "INSERT OR IGNORE INTO name (text) VALUES (?)", [(text,) for text in texts]
+    )
+    numbers = dict(database.execute("SELECT text, id FROM name"))
+    at = to_microseconds(NOW)
+    for node in range(nodes):
+        model = numbers[MODELS[node * len(MODELS) // nodes]]
+        database.executemany(
+            'INSERT INTO device (node, gpu, "index", model, first_at, last_at) '
+            "VALUES (?,?,?,?,?,?)",
+            [
+                (numbers[f"n{node}"], f"GPU-n{node}-{one}", one, model, at, at)
+                for one in range(GPUS)
+            ],
+        )
+        database.execute(
+            "INSERT INTO stream (node, stream, watermark, gaps, updated_at) "
+            "VALUES (?, 's', 0, 0, ?)",
+            (numbers[f"n{node}"], at),
+        )
+
+
+def _rolled(database: sqlite3.Connection, table: str, first: int, last: int, width: int) -> None:
+    ms = width * 300_000
+    busy = "((d * 7 + s / 96 + abs(random()) % 3) % 5)"
+    columns: dict[str, str] = {"samples": str(width * 30)}
+    columns |= {f"{state}_seconds": "0" for state in rollup.STATES}
+    columns |= {"busy_seconds": f"iif(b < 2, {ms}, 0)", "held_seconds": f"iif(b = 2, {ms}, 0)"}
+    columns |= {"ours_seconds": f"iif(b = 3, {ms}, 0)", "idle_seconds": f"iif(b = 4, {ms}, 0)"}
+    seconds = width * 300
+    gauges = {
+        "utilization_percent": ("iif(b < 4, 60 + r % 39, 0)", 1),
+        "memory_utilization_percent": ("iif(b < 4, 30 + r % 19, 0)", 1),
+        "memory_used_bytes": ("iif(b < 4, 70000 + r % 9999, 520)", 1),
+        "temperature_celsius": ("iif(b < 4, 60 + r % 15, 33)", 1),
+        "power_watts": ("iif(b < 4, 3000 + r % 999, 620)", 1),
+        "sm_clock_mhz": ("iif(b < 4, 1900 + r % 80, 345)", 1),
+    }
+    columns["energy_joules"] = f"iif(b < 4, 330, 62) * {seconds} * 1000 + r"
+    for gauge, (value, _) in gauges.items():
+        columns |= {f"{gauge}_sum": f"{value} * {seconds} + r % 97"}
+        columns |= {f"{gauge}_min": f"{value} * 2 / 3", f"{gauge}_max": value}
+    columns["fan_percent_sum"] = "0"
+    columns["fan_percent_seconds"] = "0"
+    database.execute(
+        f"INSERT INTO {table} (device, start, {', '.join(columns)}) "
+        f"WITH RECURSIVE starts(s) AS (SELECT {first} UNION ALL SELECT s + {width} FROM starts "
+        f"WHERE s + {width} < {last}), devices(d) AS (SELECT id FROM device) "
+        f"SELECT d, s, {', '.join(columns.values())} FROM (SELECT d, s, {busy} AS b, "
+        "abs(random()) % 1000 AS r FROM devices CROSS JOIN starts)"
+    )
+
+
+def _sums(database: sqlite3.Connection) -> None:
+    names = [column.name for column in tables.sample_1d.c if not column.primary_key]
+    of = {"min": "min", "max": "max"}
+    sums = ", ".join(f"{of.get(name.rpartition('_')[2], 'sum')}({name})" for name in names)
+    listed = ", ".join(names)
+    starts = database.execute("SELECT DISTINCT start / 288 * 288 FROM hour").fetchall()
+    months = [
+        (start, int(from_microseconds(start * 300_000_000).replace(day=1).timestamp()) // 300)
+        for (start,) in starts
+    ]
+    database.execute("CREATE TEMP TABLE month (day INTEGER PRIMARY KEY, start INTEGER)")
+    database.executemany("INSERT INTO month VALUES (?, ?)", months)
+    database.execute(
+        f"INSERT INTO sample_1d (device, start, {listed}) "
+        f"SELECT device, start / 288 * 288, {sums} FROM hour GROUP BY 1, 2"
+    )
+    database.execute(
+        f"INSERT INTO sample_1mo (device, start, {listed}) SELECT device, m.start, {sums} "
+        "FROM sample_1d s JOIN month m ON m.day = s.start GROUP BY 1, 2"
+    )
+    for table in ("sample_5m", "hour", "sample_1d", "sample_1mo"):
+        database.execute(
+            f"INSERT INTO {table} (device, start, {listed}) SELECT 0, start, {sums} "
+            f"FROM {table} GROUP BY start"
+        )
+
+
+def _pack(database: sqlite3.Connection) -> None:
+    names = [column.name for column in tables.sample_1d.c]
+    found = database.execute(f"SELECT {', '.join(names)} FROM hour ORDER BY device, start")
+    rows = (dict(zip(names, row, strict=True)) for row in found)
+    database.executemany("INSERT INTO sample_1h VALUES (?, ?, ?)", hours.packed(rows))
+    database.execute("DROP TABLE hour")
+
+
+def _use(
+    database: sqlite3.Connection, first: int, days: int, devices: int, chance: random.Random
+) -> None:
+    numbers = dict(database.execute("SELECT text, id FROM name"))
+    users = [numbers[f"user{one}"] for one in range(USERS)]
+    entries, nobody = [numbers[entry] for entry in ENTRIES], numbers[""]
+
+    def used(hours: float) -> list[int]:
+        ms = int(hours * 3_600_000)
+        return [ms, ms, 0, 0, ms // 15, ms, ms // 1000 * 40_000, ms * 300, 99, 70_000]
+
+    marks = ",".join("?" * len((*use.SUMS, *use.LIMITS)))
+    by_day: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
+    for day in range(days):
+        start = first + day * DAY
+        whole: dict[tuple[int, int], float] = {}
+        for device in range(1, devices + 1):
+            # Somebody has several GPUs, and the same for some days.
+            user = users[(device // 3 + day // 4 + chance.randrange(2)) % USERS]
+            for who in ((user, nobody), (nobody, entries[device % 2])):
+                hours = chance.uniform(2, 12)
+                by_day.setdefault((device, start), {})[who] = hours
+                whole[who] = whole.get(who, 0) + hours
+        by_day[0, start] = whole
+    database.executemany(
+        f"INSERT INTO use_1d VALUES (?, ?, ?, ?, {marks})",
+        (
+            [device, start, *who, *used(hours)]
+            for (device, start), mine in sorted(by_day.items())
+            for who, hours in sorted(mine.items())
+        ),
+    )
+    database.executemany(
+        f"INSERT INTO use_1h VALUES (?, ?, ?, {marks})",
+        (
+            [start + hour * HOUR, *who, *used(hours / 16)]
+            for (device, start), mine in sorted(by_day.items())
+            if device == 0
+            for hour in range(24)
+            for who, hours in sorted(mine.items())
+            if (who[0] + hour) % 3
+        ),
+    )
+
+
+def _sessions(database: sqlite3.Connection, days: int, devices: int, chance: random.Random) -> None:
+    users = [row[0] for row in database.execute("SELECT id FROM name WHERE text LIKE 'user%'")]
+    (nobody,) = database.execute("SELECT id FROM name WHERE text = ''").fetchone()
+    entry = database.execute("SELECT id FROM name WHERE text = 'fold'").fetchone()[0]
+    end = to_microseconds(NOW)
+    rows = []
+    for day in range(days):
+        for device in range(1, devices + 1):
+            who = [(users[(device // 3 + day // 4) % USERS], nobody)]
+            who += [(nobody, entry)] if (device + day) % 2 else []
+            for user, run in who:
+                begin = end - (days - day) * 86_400_000_000 + chance.randrange(50_000_000_000)
+                ms = chance.randrange(36_000_000)
+                used = [ms, ms, 0, 0, ms // 15, ms, ms * 40, ms * 300, 99, 70_000]
+                rows.append([device, user, run, "", begin, begin + ms * 1000, 10_000, *used])
+    rows.sort(key=lambda row: row[4])
+    names = [f'"{column.name}"' for column in tables.session.c if column.name != "id"]
+    marks = ",".join("?" * len(names))
+    database.executemany(f"INSERT INTO session ({','.join(names)}) VALUES ({marks})", rows)
+
+
+def _events(database: sqlite3.Connection, days: int, nodes: int, chance: random.Random) -> None:
+    datas = [
+        pack(json.dumps({"gpu": "GPU", "index": one % 8, "state": "busy", "holders": [one] * 9}))
+        for one in range(100)
+    ]
+    kinds = ("gpu",) * 40 + ("run",) * 20 + ("people",) * 5 + ("problem",)
+    step = 86_400_000_000 * days // (days * 4 * nodes * GPUS)
+    begin, boot = to_microseconds(NOW) - days * 86_400_000_000, 1
+    node_of = {row[0]: row[1] for row in database.execute("SELECT id, node FROM device")}
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for number in range(days * 4 * nodes * GPUS):
+            device, at = chance.randrange(nodes * GPUS) + 1, begin + number * step
+            kind = chance.choice(kinds)
+            data = chance.choice(datas)
+            stream = (device - 1) // GPUS + 1
+            yield node_of[device], stream, number, kind, device, at, boot, at + 50_000, data
+
+    database.executemany(
+        "INSERT INTO event (node, stream, sequence, kind, device, at, boot, received_at, data) "
+        "VALUES (?,?,?,?,?,?,?,?,?)",
+        rows(),
+    )
+
+
+def _runs(database: sqlite3.Connection, days: int, nodes: int, chance: random.Random) -> None:
+    begin = to_microseconds(NOW) - days * 86_400_000_000
+    numbers = dict(database.execute("SELECT text, id FROM name"))
+    rows = []
+    for number in range(days * nodes * GPUS // 2):
+        node = chance.randrange(nodes)
+        first = begin + number * 86_400_000_000 * 2 // (nodes * GPUS)
+        ended = first + chance.randrange(36_000_000_000)
+        is_evicted = chance.random() < 0.6
+        stages = (
+            [int(chance.expovariate(rate) * 1e6) for rate in (300, 1, 2)]
+            if is_evicted
+            else [None] * 3
+        )
+        state = "evicted" if is_evicted else chance.choice(("succeeded", "failed", "cancelled"))
+        rows.append(
+            [
+                numbers[f"n{node}"], f"{number:032x}", first, ended, "fold",
+                json.dumps([f"GPU-n{node}-{chance.randrange(GPUS)}"]), "nobody", state, True,
+                f"{state}: user1 is active at pts/3", first, ended,
+                "person" if is_evicted else None,
+                "user1 is active at pts/3" if is_evicted else None,
+                0, None, *stages, sum(stages) if is_evicted else None, False,
+            ]
+        )  # fmt: skip
+    marks = ",".join("?" * len(rows[0]))
+    database.executemany(f"INSERT INTO run VALUES ({marks})", rows)
+
+
+def _samples(database: sqlite3.Connection, nodes: int, chance: random.Random) -> None:
+    numbers = dict(database.execute("SELECT text, id FROM name"))
+    gpus = dict(database.execute("SELECT gpu, id FROM device"))
+    rows = []
+    for minute in range(2 * 1440):
+        begin = NOW - timedelta(days=2) + timedelta(minutes=minute)
+        for node in range(min(4, nodes)):
+            mine = [
+                {
+                    "gpu": f"GPU-n{node}-{gpu}",
+                    "index": gpu,
+                    "state": "busy",
+                    "at": begin + timedelta(seconds=10 * place, microseconds=gpu * 200),
+                    "seconds": 10.0,
+                    "utilization_percent": chance.randrange(100),
+                    "memory_utilization_percent": chance.randrange(60),
+                    "memory_used_bytes": 2**36,
+                    "temperature_celsius": 66,
+                    "power_watts": 300 + chance.randrange(9999) / 1000,
+                    "energy_joules": 3000.0 * minute,
+                    "sm_clock_mhz": 1900,
+                    "fan_percent": None,
+                    "energy_used_joules": 3000 + chance.randrange(9999) / 1000,
+                    "users": [{"user": "user1", "processes": 1, "memory_used_bytes": 2**36}],
+                }
+                for place in range(1, 7)
+                for gpu in range(GPUS)
+            ]
+            for slot, part in samples.by_slot(mine).items():
+                data = pack(samples.written(part, gpus))
+                number = int(slot.timestamp()) // 300
+                rows.append((number, numbers[f"n{node}"], node + 1, minute, data))
+    database.executemany(
+        "INSERT INTO sample (slot, node, stream, sequence, data) VALUES (?,?,?,?,?)", rows
+    )

@@ -1,0 +1,63 @@
+"""Whether history is kept, in words: the same on the page and in a terminal; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gleaner.bus.messages import Availability, RecorderState
+
+
+def problem_of(state: RecorderState | None, recorders: Iterable[Availability]) -> str | None:
+    """Say what an administrator should know; None: all is well, or there never was a recorder."""
+    known = list(recorders)
+    if known and all(one.state == "offline" for one in known):
+        return "The recorder is not running: what happens waits at the nodes until it is back."
+    if state is None:
+        return None
+    if state.problem:
+        return f"Nothing is recorded, what happens waits at the nodes: {state.problem}."
+    if state.behind_since is not None:
+        return (
+            f"The recorder is behind: since {state.behind_since:%Y-%m-%d %H:%M} UTC samples wait "
+            "to be summed up. Nothing is lost."
+        )
+    if state.kept_aside:
+        name, at = max(state.kept_aside.items(), key=lambda one: one[1])
+        return (
+            f"The database was damaged: history begins at {at:%Y-%m-%d %H:%M} UTC. What was there "
+            f"before is kept beside it as {name}, until you move it."
+        )
+    return None
+
+
+def facts_of(state: RecorderState | None) -> list[str]:
+    """Return how large history is, how far it goes back, and what is missing in it."""
+    if state is None:
+        return []
+    facts = []
+    if state.used_bytes is not None:
+        most = "" if state.max_bytes is None else f" of at most {_size(state.max_bytes)}"
+        facts.append(f"{_size(state.used_bytes)}{most}")
+    facts += [f"{_NAMES.get(name, name)} since {at:%Y-%m-%d}" for name, at in state.oldest.items()]
+    facts += [
+        f"for want of room no {_NAMES.get(name, name)} before {at:%Y-%m-%d %H:%M}"
+        for name, at in state.shortened.items()
+    ]
+    if state.lost_events:
+        facts.append(f"{state.lost_events} events never came")
+    if state.unreadable_messages:
+        facts.append(f"{state.unreadable_messages} messages were unreadable")
+    facts += [f"kept aside: {name}" for name in state.kept_aside]
+    return facts
+
+
+_NAMES = {
+    "samples": "single samples",
+    "five_minutes": "sums of five minutes",
+    "hours": "hours",
+    "days": "days",
+}
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
