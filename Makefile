@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock lock-images clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -92,10 +92,7 @@ lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
 	$(LOCK) --upgrade --extra all --extra postgres --group build pyproject.toml -o requirements/run.txt
 	$(LOCK) --constraint requirements/run.txt --extra all --extra postgres --group build --group dev \
 		pyproject.toml -o requirements/dev.txt
-	$(MAKE) --no-print-directory lock-images
-
-lock-images:
-	$(foreach image,cli scheduler recorder web node,$(LOCK) --constraint requirements/run.txt \
+	@$(foreach image,cli scheduler recorder web node,$(LOCK) --constraint requirements/run.txt \
 		$(EXTRAS_$(image)) pyproject.toml -o requirements/$(image).txt &&) \
 	$(LOCK) --constraint requirements/run.txt --group build -o requirements/build.txt
 

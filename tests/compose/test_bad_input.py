@@ -85,7 +85,7 @@ def test_a_host_with_a_wrong_id_or_one_that_is_taken(
         with Host(tmp_path / "same", text) as same:
             assert ended(same) == 2
             (line,) = lines(same.said(), " ERROR ")
-            assert "node.id first: another node of this name" in line
+            assert "node.id first is in use by host" in line
 
         wait(lambda: deployment.presence("first") == "online")
         assert first.process
