@@ -11,7 +11,7 @@ import pytest
 from tests.compose.deployment import Deployment, wait
 from tests.compose.hosts import Host
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(120, func_only=True)]
 
 NEWER = """
 import sqlite3

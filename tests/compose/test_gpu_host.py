@@ -12,7 +12,7 @@ from tests.collector.pseudo_terminal import PseudoTerminal
 from tests.compose.deployment import Deployment, wait
 from tests.system import Stranger, processes_with
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(120, func_only=True)]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from gleaner.settings.enrolment import Enrolment, decode
 from tests.compose.deployment import ROOT, SERVICES, Deployment, wait
 from tests.compose.hosts import Host
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(120, func_only=True)]
 
 HOSTS = 20
 

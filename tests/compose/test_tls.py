@@ -11,7 +11,7 @@ import pytest
 from tests.compose.deployment import SERVICES, Deployment, wait
 from tests.compose.hosts import Host
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(120, func_only=True)]
 
 
 def test_one_setting_encrypts_the_bus(second: Deployment, tmp_path: Path) -> None:
