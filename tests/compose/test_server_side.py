@@ -174,6 +174,17 @@ def goes_on(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]],
     return len(further) == HOSTS
 
 
+def test_the_demonstration_needs_nothing_else(deployment: Deployment) -> None:
+    deployment.compose("--profile", "demo", "up", "-d")
+
+    wait(lambda: deployment.presence("demo") == "online", 30)
+    assert (deployment.node("demo") or {})["simulated"]
+    wait(lambda: run_of(deployment, "demo"), 40)
+    # Once more it stays enrolled.
+    deployment.compose("--profile", "demo", "up", "-d")
+    deployment.compose("--profile", "demo", "rm", "-fs", "demo", "demo-setup")
+
+
 def test_a_wrong_password_and_a_foreign_topic_are_refused(deployment: Deployment) -> None:
     given = decode(deployment.enroll("gpu3"))
     own, foreign = (f"gleaner/v1/node/{node}/beat" for node in ("gpu3", "gpu1"))
