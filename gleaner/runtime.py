@@ -145,6 +145,11 @@ def connection(settings: BusSettings) -> Connection:
 
 def keep_enrolment(bus: BusSettings, directory: Path) -> None:
     """Keep the enrolment that this host was started with once; it is used from then on."""
+    if bus.user is None and bus.certificate_file is None:
+        logger.warning(
+            "this host has no account at a broker: run `gleaner enroll` with its name on the "
+            "server, and start this with what it prints (bus.enrolment)"
+        )
     if not bus.enrolment:
         return
     kept = directory / KEPT
