@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -72,13 +73,13 @@ def as_json(found: looking.Examined) -> dict[str, Any]:
     }
 
 
-def findings(found: looking.Examined) -> Table:
+def findings(found: looking.Examined) -> Group:
     """Return what was looked at, for people to read."""
-    table = Table(box=None, pad_edge=False, show_header=False, title=Text(found.name))
-    table.title_justify = "left"
+    table = Table(box=None, pad_edge=False, show_header=False)
     for one in found.findings:
         table.add_row(Text(one.verdict, style=_COLOURS[one.verdict]), Text(one.text))
-    return table
+    # As the title of so narrow a table an address would be broken in the middle.
+    return Group(Text(found.name, style="italic", no_wrap=True, overflow="ignore"), table)
 
 
 def sizes(found: Sequence[looking.TableSize]) -> Table:

@@ -12,9 +12,12 @@ from rich.table import Table
 from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
+from gleaner.cli.status import heard, now_of
+from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
-from gleaner.client import RequestFailed
+from gleaner.client import Client, RequestFailed
 from gleaner.figures import By
+from gleaner.fleet import Fleet, FleetView, follow
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -39,21 +42,43 @@ async def history(
 ) -> list[Row]:
     """Return readings of a GPU, else of a node of that name, oldest first."""
     until = datetime.now(UTC)
-    since = until - timedelta(seconds=since_seconds)
-    rows: list[Row] = []
+    asked: dict[str, Any] = {
+        "what": "series",
+        "points": points,
+        "since": until - timedelta(seconds=since_seconds),
+        "until": until,
+    }
     async with connected(settings) as client:
-        for name in ("gpu", "node"):
-            of: dict[str, Any] = {name: target}
-            found = client.history(what="series", points=points, since=since, until=until, **of)
-            try:
-                rows = [row async for row in found]
-            except RequestFailed:
-                # It may be the name of a node.
-                if name == "node":
-                    raise
-            if rows:
-                break
+        try:
+            rows = await _of_gpu_or_node(client, target, asked)
+        except RequestFailed:
+            fleet = Fleet()
+            follow(client.bus, fleet)
+            await heard(fleet)
+            gpu = gpu_called(now_of(fleet), target)
+            if gpu is None:
+                raise
+            rows = [row async for row in client.history(gpu=gpu, **asked)]
     return rows[::-1]
+
+
+async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:
+    try:
+        rows: list[Row] = [row async for row in client.history(gpu=target, **asked)]
+    except RequestFailed:
+        rows = []  # It may be the name of a node.
+    return rows or [row async for row in client.history(node=target, **asked)]
+
+
+def gpu_called(view: FleetView, target: str) -> str | None:
+    """Return the UUID of the one GPU that people call so: `gpu1:0`, or its UUID's beginning."""
+    found = [
+        gpu.gpu
+        for node in view.nodes.values()
+        for gpu in node.gpus(view.at)
+        if is_meant(node, gpu, target)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def usage_table(rows: Sequence[Row]) -> Table:

@@ -38,7 +38,7 @@ def why(view: FleetView, target: str) -> list[Answer]:
         _gpu_answer(view, node, gpu)
         for node in view.nodes.values()
         for gpu in node.gpus(view.at)
-        if _is_meant(node, gpu, target)
+        if is_meant(node, gpu, target)
     ]
     wanted_node, _, name = target.rpartition("/")
     answers += [
@@ -66,7 +66,8 @@ def _node_answer(view: FleetView, node: NodeView) -> Answer:
     )
 
 
-def _is_meant(node: NodeView, gpu: GpuView, target: str) -> bool:
+def is_meant(node: NodeView, gpu: GpuView, target: str) -> bool:
+    """Whether a GPU is called so: `gpu1:0`, `gpu1`, or the beginning of its UUID."""
     if target in (node.node, f"{node.node}:{gpu.index}"):
         return True
     return len(target) >= 4 and any(

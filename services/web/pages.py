@@ -60,6 +60,8 @@ class Pages:
             "age": texts.age,
             "amount": texts.amount,
             "gib": texts.gibibytes,
+            "rate": texts.rate,
+            "duration": texts.duration,
             "hours": texts.hours,
             "ms": texts.milliseconds,
             "whole": texts.whole,

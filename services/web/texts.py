@@ -7,10 +7,13 @@ from datetime import datetime
 
 
 def age(since: datetime | None, now: datetime) -> str:
-    """Return how long ago something was: `42 s`, `12 min`, `2 h 14 min`, `3 d 4 h`."""
-    if since is None:
-        return "–"
-    seconds = max(0, int((now - since).total_seconds()))
+    """Return how long ago something was; `–` if it never was."""
+    return "–" if since is None else duration((now - since).total_seconds())
+
+
+def duration(length: float) -> str:
+    """Return how long something lasts: `42 s`, `12 min`, `2 h 14 min`, `3 d 4 h`."""
+    seconds = max(0, int(length))
     if seconds < 60:
         return f"{seconds} s"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
@@ -27,6 +30,11 @@ def gibibytes(number: int | None) -> str:
         return "–"
     amount = number / 2**30
     return f"{amount:.1f}" if amount < 100 else f"{amount:.0f}"
+
+
+def rate(bytes_per_second: float | None) -> str:
+    """Return what goes over a network: `8.0 MB/s`; `–` for no answer."""
+    return "–" if bytes_per_second is None else f"{bytes_per_second / 1e6:.1f} MB/s"
 
 
 def whole(number: float | None, unit: str) -> str:

@@ -54,6 +54,14 @@ def test_a_check_of_what_is_not_there_ends_with_1(command: Said, tmp_path: Path)
     assert "there is no such file" in said
 
 
+def test_a_long_name_is_not_broken(command: Said, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / ('long' * 40)}.sqlite"
+
+    _, said, _ = command("database", "check", url)
+
+    assert url.removeprefix("sqlite:///") in said
+
+
 def test_migrating_says_what_was_done(command: Said, database: Path) -> None:
     status, said, _ = command("database", "migrate")
 

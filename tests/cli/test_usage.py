@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.usage import as_csv, history_table, usage_table
+from gleaner.cli.usage import as_csv, gpu_called, history_table, usage_table
+from tests.cli.fleets import example_fleet
+from tests.web.example import gpu_id
 
 ALICE: dict[str, Any] = {
     "user": "alice", "entry": None, "gpu_hours": 32.0, "busy_hours": 24.0, "held_hours": 8.0,
@@ -59,3 +61,12 @@ def test_csv_has_a_heading_and_keeps_the_unknown_empty() -> None:
 
     assert as_csv(columns, [{"user": "a", "gpu_hours": 1.5}]) == "user,entry,gpu_hours\na,,1.5\n"
     assert as_csv(columns, []) == "user,entry,gpu_hours\n"
+
+
+def test_a_series_is_of_one_gpu_however_it_is_called() -> None:
+    fleet = example_fleet()
+
+    assert gpu_called(fleet, "atlas:5") == gpu_id("atlas", 5)
+    assert gpu_called(fleet, "gpu-atlas-0004") == gpu_id("atlas", 4)
+    assert gpu_called(fleet, "gpu-atlas") is None
+    assert gpu_called(fleet, "atlas:99") is None

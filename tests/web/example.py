@@ -416,6 +416,8 @@ class Example:
                 load_1_minute=21.5,
                 memory_total_bytes=512 * GIB,
                 memory_used_bytes=188 * GIB,
+                network_received_bytes_per_second=8_020_000.0,
+                network_sent_bytes_per_second=410_000.0,
                 uptime_seconds=86400.0 * 12,
                 disks=(Disk(mount="/", total_bytes=900 * GIB, used_bytes=410 * GIB),),
             ),

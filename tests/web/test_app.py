@@ -45,6 +45,8 @@ async def test_the_page_says_it_all_without_script(busy: Web) -> None:
         "This node is simulated",
         "Nothing here is current: offline.",
         "within milliseconds (fanotify)",
+        "8.0 MB/s in, 0.4 MB/s out",
+        "Up for 12 d 0 h",
         "was busy: dan draws (pid 808, blender)",
         "598 ms",
         "held: it failed 5 times in a row (exit 139)",

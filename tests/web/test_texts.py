@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.web.texts import age, gibibytes, milliseconds, share, whole
+from services.web.texts import age, gibibytes, milliseconds, rate, share, whole
 from tests.builders import NOW
 
 
@@ -26,7 +26,7 @@ def test_an_age_has_two_units_at_most(seconds: float, text: str) -> None:
 
 
 def test_no_answer_is_a_dash_and_never_zero() -> None:
-    dashes = (age(None, NOW), gibibytes(None), milliseconds(None), whole(None, "%"))
+    dashes = (age(None, NOW), gibibytes(None), milliseconds(None), rate(None), whole(None, "%"))
     assert set(dashes) == {"–"}
     assert share(None, 10) is None
     assert share(5, 0) is None
@@ -35,6 +35,7 @@ def test_no_answer_is_a_dash_and_never_zero() -> None:
 def test_numbers_are_as_exact_as_people_need_them() -> None:
     assert gibibytes(33_500_000_000) == "31.2"
     assert gibibytes(150 * 2**30) == "150"
+    assert rate(8_020_000.0) == "8.0 MB/s"
     assert [milliseconds(0.0021), milliseconds(0.5981), milliseconds(5.006)] == [
         "2.1 ms",
         "598 ms",

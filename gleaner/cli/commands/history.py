@@ -95,12 +95,12 @@ def usage(
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner history gpu1 --since 7d`, `gleaner history gpu1 --csv`",
+    epilog="Examples: `gleaner history gpu1 --since 7d`, `gleaner history gpu1:0 --csv`",
 )
 def history(
     target: Annotated[
         str,
-        typer.Argument(help="A GPU's UUID, whole, as `gleaner status --json` has it; or a node."),
+        typer.Argument(help="A GPU (NODE:INDEX or its UUID, one that is gone whole), or a node."),
     ],
     config: Config = None,
     since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",
@@ -129,4 +129,4 @@ def _show_figures(
     elif rows:
         screen().print(table(rows))
     else:
-        print("nothing is recorded of that time")
+        print("nothing is recorded of that time; what happens now is told within ten minutes")

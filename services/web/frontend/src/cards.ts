@@ -21,10 +21,12 @@ import {
 } from "./base";
 import { shownState, userName } from "./filter";
 import {
+  age,
   gibibytes,
   level,
   milliseconds,
   minute,
+  rate,
   ratio,
   share,
   spark,
@@ -168,7 +170,9 @@ function facts(node: Node): Part {
       ? html`${measured("CPU", meter(host.cpu_percent))}
           ${measured("Load", html`${meter(ratio(host.load_1_minute, host.cpu_count))}${host.cpu_count ? html` <span class="quiet">of ${host.cpu_count} cores</span>` : nothing}`)}
           ${measured("Memory", html`${meter(ratio(host.memory_used_bytes, host.memory_total_bytes))} <span class="quiet">${gibibytes(host.memory_used_bytes)} / ${gibibytes(host.memory_total_bytes)} GiB</span>`)}
-          ${host.disks.map((disk) => measured(disk.mount, meter(ratio(disk.used_bytes, disk.total_bytes))))}`
+          ${host.disks.map((disk) => measured(disk.mount, meter(ratio(disk.used_bytes, disk.total_bytes))))}
+          ${host.network_received_bytes_per_second === null ? nothing : measured("Network", html`${rate(host.network_received_bytes_per_second)} <span class="quiet">in, ${rate(host.network_sent_bytes_per_second)} out</span>`)}
+          ${host.uptime_seconds === null ? nothing : fact("Up for", age(host.uptime_seconds))}`
       : nothing}
     ${node.lease && node.lease !== "held" ? fact("Lease", `${node.lease}: nothing is launched`) : nothing}
   </dl>`;

@@ -17,6 +17,10 @@ export function gibibytes(bytes: number | null | undefined): string {
   return amount < 100 ? amount.toFixed(1) : amount.toFixed(0);
 }
 
+export function rate(bytesPerSecond: number | null): string {
+  return bytesPerSecond === null ? "–" : `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`;
+}
+
 export function whole(number: number | null | undefined, unit: string): string {
   return number == null ? "–" : `${Math.round(number)} ${unit}`;
 }
