@@ -2,13 +2,13 @@
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-CHEAP := not real and not broker and not browser and not e2e and not gpu
+CHEAP := not real and not broker and not browser and not e2e and not gpu and not compose
 FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
 # Stamps of an environment that is gone mean nothing.
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler lock clean
+.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,9 @@ test-browser:
 test-recorder:
 	$(PYTHON) -m pytest -q -m "real or broker" tests/recorder
 
+test-compose: .make/compose  ## The deployment by compose, in containers; starts an engine if none runs
+	scripts/with-engine.sh $(PYTHON) -m pytest -q -m compose tests/compose
+
 docs: .make/dev  ## Write anew what is generated from the contract and the settings
 	$(PYTHON) -m gleaner.cli.documents
 
@@ -66,6 +69,9 @@ bench-recorder: setup-test  ## How fast events reach the disk; what 1,000 nodes 
 bench-scheduler: .make/dev  ## How long the scheduler decides for a thousand nodes
 	$(PYTHON) -m benchmarks.scheduler $(ARGUMENTS)
 
+bench-deploy: .make/compose  ## Images, start and memory of the deployment by compose
+	scripts/with-engine.sh $(PYTHON) -m benchmarks.deploy $(ARGUMENTS)
+
 bench-web: setup-test  ## What the page of 1,000 nodes costs: paint, script, viewers
 	$(PYTHON) -m benchmarks.web $(ARGUMENTS)
 
@@ -75,10 +81,20 @@ bench-history: setup-test  ## How long answers about a year of a hundred nodes t
 # One file per purpose, for every Python and system alike; pip checks each hash. `uv` is not needed
 # for anything else: `pipx run uv` or `python3 -m pip install uv` brings it.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-annotate --no-emit-index-url --no-emit-find-links --extra all --extra postgres --group build
+	--no-annotate --no-emit-index-url --no-emit-find-links
+# What each image of the Dockerfile carries besides the project: the same versions, but only its own.
+EXTRAS_cli := --extra top --extra scheduler
+EXTRAS_scheduler := --extra scheduler
+EXTRAS_recorder := --extra recorder --extra postgres
+EXTRAS_web := --extra web
+EXTRAS_node := --extra node
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
-	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
-	$(LOCK) --constraint requirements/run.txt --group dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --upgrade --extra all --extra postgres --group build pyproject.toml -o requirements/run.txt
+	$(LOCK) --constraint requirements/run.txt --extra all --extra postgres --group build --group dev \
+		pyproject.toml -o requirements/dev.txt
+	@$(foreach image,cli scheduler recorder web node,$(LOCK) --constraint requirements/run.txt \
+		$(EXTRAS_$(image)) pyproject.toml -o requirements/$(image).txt &&) \
+	$(LOCK) --constraint requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## Remove the environment and everything that was built; never data
 	rm -rf .venv .make services/web/static/dist services/web/frontend/node_modules
@@ -91,3 +107,5 @@ clean:  ## Remove the environment and everything that was built; never data
 	scripts/setup.sh dev
 .make/test: .make/dev
 	scripts/setup.sh test
+.make/compose: .make/test
+	scripts/setup.sh compose

@@ -22,8 +22,9 @@ import psutil
 
 from benchmarks.figures import figure, print_machine
 from benchmarks.month import GPUS, Node
+from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Event
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from tests.mosquitto import Mosquitto
 
 NODES = 1000

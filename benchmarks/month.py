@@ -27,9 +27,10 @@ from pydantic_core import to_json
 
 from benchmarks.figures import figure, print_machine
 from gleaner.bus.messages import Event, GpuState, Holder, Run, Sample, Samples, SampleUser
+from services.recorder.batch import Number
 from services.recorder.retention import Retention
 from services.recorder.rows import rows_of
-from services.recorder.store import Number, Store
+from services.recorder.store import Store
 
 GOAL_GB = 27.0
 START = datetime(2026, 5, 1, tzinfo=UTC)

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from benchmarks import fleet, month
 from benchmarks.figures import print_machine
+from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Event, Recorded
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from tests.mosquitto import Mosquitto
 
 NODES = 10

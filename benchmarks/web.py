@@ -29,8 +29,9 @@ import psutil
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 
 from benchmarks.figures import figure, print_machine
+from gleaner.bus.connection import Connection
 from gleaner.bus.memory import MemoryBroker, MemoryBus
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import free_port
 from services.web.live import Live
 from services.web.service import collect_often, collect_rarely

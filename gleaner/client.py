@@ -24,10 +24,11 @@ from typing import Literal, Self
 
 from pydantic import JsonValue
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, RequestKind, Response
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.figures import By
 from gleaner.fleet import Fleet, follow
 

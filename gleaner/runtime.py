@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.connection import Connection
+from gleaner.bus.mqtt import MqttBus
 from gleaner.settings import BusSettings, ServiceSettings, SettingsError, load
 from gleaner.settings.enrolled import KEPT
 
@@ -144,6 +145,11 @@ def connection(settings: BusSettings) -> Connection:
 
 def keep_enrolment(bus: BusSettings, directory: Path) -> None:
     """Keep the enrolment that this host was started with once; it is used from then on."""
+    if bus.user is None and bus.certificate_file is None:
+        logger.warning(
+            "this host has no account at a broker: run `gleaner enroll` with its name on the "
+            "server, and start this with what it prints (bus.enrolment)"
+        )
     if not bus.enrolment:
         return
     kept = directory / KEPT

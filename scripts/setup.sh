@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Set up what `make run` (run), `make check` (dev) and `make test` (test) need; again does no harm.
+# Set up what `make run` (run), `make check` (dev), `make test` (test) and `make test-compose` (compose)
+# need; again does no harm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-purpose=${1:?run, dev or test}
+purpose=${1:?run, dev, test or compose}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -117,6 +118,21 @@ set_up_test_components() {
     apt_install "${missing[@]}"
 }
 
+# An engine and Compose, and where no engine runs, what makes the base image without a registry.
+set_up_engine() {
+    local missing=()
+    has docker && { docker compose version >/dev/null 2>&1 || has docker-compose; } &&
+        docker info >/dev/null 2>&1 && return
+    has dockerd || missing+=(docker.io)
+    docker compose version >/dev/null 2>&1 || has docker-compose || missing+=(docker-compose)
+    has debootstrap || missing+=(debootstrap)
+    if [ ${#missing[@]} = 0 ]; then
+        return
+    fi
+    has apt-get && is_root || fail "the tests of the deployment need more, as root: apt install ${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
 mkdir -p .make
 make_environment
 case $purpose in
@@ -127,6 +143,7 @@ run)
     ;;
 dev) install_packages dev ;;
 test) set_up_test_components ;;
-*) fail "run, dev or test?" ;;
+compose) set_up_engine ;;
+*) fail "run, dev, test or compose?" ;;
 esac
 touch ".make/$purpose"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Message
 from gleaner.bus.messages import (
@@ -28,7 +29,7 @@ from gleaner.bus.messages import (
     Run,
     Telemetry,
 )
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.signature import load_or_make_key
 from tests.builders import until
 from tests.mosquitto import Mosquitto

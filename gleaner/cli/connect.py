@@ -8,8 +8,8 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.dial import dial
-from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import Address, is_answered
 from gleaner.cli.endpoint import find_endpoint
 from gleaner.cli.settings import Settings

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.bus.signature import parse_public_key
-from gleaner.cli import demo
 from gleaner.cli.broker import Address, find_mosquitto, is_answered
 from gleaner.cli.connect import enrolled_node, where
 from gleaner.cli.settings import Settings
@@ -331,24 +329,3 @@ def _is_open(file: Path) -> bool:
         return bool(file.stat().st_mode & 0o007)
     except OSError:
         return False
-
-
-def health(data_directory: Path, service: str) -> tuple[bool, str]:
-    """Whether a service lives and has the bus, by the age of its health file."""
-    if service == demo.NODE:
-        # The node that `gleaner up` adds has a data directory of its own.
-        path = data_directory / demo.NODE / "health" / "node"
-    else:
-        path = data_directory / "health" / service
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return False, f"{service} has not had the bus yet ({path} is not there)"
-    except OSError as error:
-        return False, f"{path}: {error.strerror}"
-    # A file of the future: the clock was set back since, and nobody has touched it after.
-    if abs(age) < 10:
-        return True, f"{service} is well"
-    if age < 0:
-        return False, f"{service} has not had the bus since the clock was set back"
-    return False, f"{service} has not had the bus for {age:.0f} s"

@@ -6,7 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.cli.broker import OPERATOR
 from gleaner.runtime import write_atomically
 

@@ -7,9 +7,10 @@ import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Inventory, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.child import tell
 
 RUNNER_SECONDS = 3.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gleaner.bus.access import Account, Role
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.cli.broker import Address, Identity
 from gleaner.cli.child import Program
 from gleaner.cli.settings import Settings

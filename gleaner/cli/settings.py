@@ -16,7 +16,7 @@ from gleaner.settings import (
     WebSettings,
     WorkloadSettings,
 )
-from gleaner.settings.sections import check_unique
+from gleaner.settings.workload import check_unique
 
 
 class Settings(ServiceSettings):

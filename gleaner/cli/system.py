@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.bus.signature import load_or_make_key
 from gleaner.cli import broker, demo, plan
 from gleaner.cli.broker import Address

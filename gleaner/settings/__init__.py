@@ -4,22 +4,16 @@ The sections stand here, because the file is shared; each service's own `setting
 it reads. All mistakes are reported together, each by its key; a program then ends with status 2.
 """
 
+from gleaner.settings.broker import BusSettings
 from gleaner.settings.enrolment import Part
+from gleaner.settings.fields import Section
+from gleaner.settings.gpu import GpuSettings
+from gleaner.settings.history import AccountingSettings, DatabaseSettings
 from gleaner.settings.load import ServiceSettings, SettingsError, find_file, load
-from gleaner.settings.sections import (
-    AccountingSettings,
-    BusSettings,
-    DatabaseSettings,
-    GpuSettings,
-    LogSettings,
-    NodeSettings,
-    PeopleSettings,
-    SchedulerSettings,
-    Section,
-    SimulatedSettings,
-    WebSettings,
-    WorkloadSettings,
-)
+from gleaner.settings.node import NodeSettings, PeopleSettings, SimulatedSettings
+from gleaner.settings.sections import LogSettings, SchedulerSettings
+from gleaner.settings.web import WebSettings
+from gleaner.settings.workload import WorkloadSettings
 
 __all__ = [
     "AccountingSettings",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gleaner.settings.enrolment import Enrolment, Part, decode, settings_of
-from gleaner.settings.sections import default_data_directory
+from gleaner.settings.node import default_data_directory
 
 KEPT = Path("account", "enrolment")
 """Below the data directory: what a host was given once, and what `gleaner prepare` made."""

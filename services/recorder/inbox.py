@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gleaner.bus.messages import Event
-from services.recorder.store import DeadLetter
+from services.recorder.batch import DeadLetter
 
 BATCH = 500
 SAMPLES = 2000

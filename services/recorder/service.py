@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoConnection
-
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import (
-    Event,
-    HistoryAnswer,
-    HistoryQuery,
-    Inventory,
-    Recorded,
-    RecorderState,
-)
+from gleaner.bus.messages import Event, Inventory, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
-from services.recorder.answers import answer
+from services.recorder.admission import numbers_of, set_aside
+from services.recorder.answering import Answering
+from services.recorder.batch import DeadLetter, Number
 from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
-from services.recorder.groups import Groups
-from services.recorder.history import BadQuestion, refusal_of
+from services.recorder.failures import UNACCEPTABLE, UNREACHABLE, may_pass, words_of
 from services.recorder.inbox import Arrival, Inbox
 from services.recorder.limit import Limit
 from services.recorder.local_time import machine_zone
-from services.recorder.questions import Known
 from services.recorder.retention import Retention
-from services.recorder.rows import Unfit, number_of, rows_of
 from services.recorder.settings import RecorderSettings
-from services.recorder.store import DeadLetter, Number, Store
+from services.recorder.store import Store
 from services.recorder.tidy import Tidying
 
 logger = logging.getLogger(__name__)
@@ -45,17 +33,6 @@ RETENTION_SECONDS = 3600.0
 ROLL_UP_SECONDS = 10.0
 BEHIND = timedelta(minutes=1)
 """Samples of five minutes are summed up within seconds."""
-LONGEST_EVENT = timedelta(hours=1)
-"""No event tells of longer than this."""
-QUESTIONS = 100
-"""Waiting at most; more are told so."""
-
-_UNREACHABLE = (OperationalError, InterfaceError, NoConnection, OSError)
-"""The disk is full, the file locked, the server away: worth another try."""
-_AWAY = ("08", "28", "3D", "53", "57")
-"""PostgreSQL's classes of errors: no connection, not let in, no room, starting up or ending."""
-_UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
-"""Something in the batch itself."""
 
 
 async def serve(settings: RecorderSettings) -> None:
@@ -83,8 +60,8 @@ async def serve(settings: RecorderSettings) -> None:
             group.create_task(
                 keep_healthy(settings.node.data_directory, "recorder", bus), name="health"
             )
-    except _UNREACHABLE as error:
-        raise Fatal(f"{store.name}: {_words(error)}") from error
+    except UNREACHABLE as error:
+        raise Fatal(f"{store.name}: {words_of(error)}") from error
     finally:
         await store.close()
 
@@ -100,14 +77,12 @@ class Recorder:
         accounting: AccountingSettings | None = None,
     ) -> None:
         self._bus = bus
-        self._accounting = accounting or AccountingSettings()
-        self._groups = Groups(self._accounting.groups_file)
         self._inventories: dict[str, Inventory] = {}
         """What is not in the database yet."""
         self._store = store
         self._tidying = tidying
         self._inbox = Inbox()
-        self._questions: asyncio.Queue[HistoryQuery] = asyncio.Queue(QUESTIONS)
+        self._answering = Answering(bus, store, tidying, accounting or AccountingSettings())
         self._touched: set[str] = set()
         self._touch = asyncio.Event()
         self._trouble = ""
@@ -115,7 +90,6 @@ class Recorder:
         self._waits_since: datetime | None = None
         self._behind_since: datetime | None = None
         bus.subscribe(Event, self._on_event)
-        bus.subscribe(HistoryQuery, self._on_query)
         bus.subscribe(Inventory, self._on_inventory)
         bus.on_malformed(self._on_malformed)
 
@@ -123,7 +97,7 @@ class Recorder:
         """Record, say so, answer and tidy up until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
-                group.create_task(self._answer(), name="history")
+                group.create_task(self._answering.run(), name="history")
             await self._wait_for_database()
             # A broker that forgot its retained facts gets the watermarks again.
             self._say_recorded(self._store.nodes())
@@ -139,12 +113,12 @@ class Recorder:
             try:
                 await self._store.open_if_closed()
                 await self._tidying.recall()
-            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 if self._store.is_damaged(error):
                     await self._begin_anew(error)
                     continue
-                if not _may_pass(error):
-                    raise Fatal(f"{self._store.name}: {_words(error)}") from error
+                if not may_pass(error):
+                    raise Fatal(f"{self._store.name}: {words_of(error)}") from error
                 self._complain(error)
                 await asyncio.sleep(wait)
                 wait = min(longest, wait * 2)
@@ -168,69 +142,22 @@ class Recorder:
             DeadLetter(topic=topic, payload=payload, reason=why, received_at=_now())
         )
 
-    def _on_query(self, delivery: Delivery) -> None:
-        delivery.acknowledge()
-        query = delivery.message
-        if not isinstance(query, HistoryQuery) or query.expires_at <= _now():
-            return
-        try:
-            self._questions.put_nowait(query)
-        except asyncio.QueueFull:
-            self._bus.publish(refusal_of(query, "too many questions at once; ask again later"))
-
     async def _record(self) -> None:
         while True:
             arrivals, letters = await self._inbox.batch()
-            numbers, unfit = self._numbers([arrival.event for arrival in arrivals], letters)
+            now = _now()
+            numbers, unfit = numbers_of(
+                [arrival.event for arrival in arrivals],
+                letters,
+                self._store.has,
+                self._tidying.retention(now),
+                now,
+            )
             await self._commit(numbers, letters + unfit)
             for arrival in arrivals:
                 arrival.acknowledge()
             self._say_recorded({arrival.event.node for arrival in arrivals})
             self._say_recorded({number.node for number in numbers})
-
-    def _numbers(
-        self, events: list[Event], letters: list[DeadLetter]
-    ) -> tuple[list[Number], list[DeadLetter]]:
-        """Return what is to be written, and the events that cannot be."""
-        now = _now()
-        numbers, unfit = [], []
-        for event in events:
-            if self._is_repeat_of_deleted(event, now):
-                continue
-            try:
-                rows = rows_of(event, now)
-            except Unfit as error:
-                payload = event.model_dump_json().encode()
-                unfit.append(
-                    DeadLetter(
-                        topic=event.topic, payload=payload, reason=str(error), received_at=now
-                    )
-                )
-                continue
-            numbers.append(
-                Number(
-                    node=event.node,
-                    stream=event.stream,
-                    sequence=event.sequence,
-                    oldest=event.oldest_sequence,
-                    rows=rows,
-                )
-            )
-        for letter in [*letters, *unfit]:
-            found = number_of(letter.topic, letter.payload)
-            if found is not None:
-                node, stream, sequence, oldest = found
-                numbers.append(
-                    Number(node=node, stream=stream, sequence=sequence, oldest=oldest, rows=None)
-                )
-        return numbers, unfit
-
-    def _is_repeat_of_deleted(self, event: Event, now: datetime) -> bool:
-        """The row that would tell a repeat may be gone by its age; then the watermark tells."""
-        # Its samples are older than itself, and would be added to what was made of them.
-        kept = self._tidying.retention(now)
-        is_old = event.at < kept.horizon(event.kind, now) + LONGEST_EVENT
-        return is_old and self._store.has(event.node, event.stream, event.sequence)
 
     async def _commit(self, numbers: list[Number], letters: list[DeadLetter]) -> None:
         """Write a batch, however long the database does not take it; split off what it refuses."""
@@ -238,10 +165,10 @@ class Recorder:
         while True:
             try:
                 await self._store.write(numbers, letters, now=_now())
-            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 if self._store.is_damaged(error):
                     await self._begin_anew(error)
-                elif _may_pass(error):
+                elif may_pass(error):
                     self._complain(error)
                     await asyncio.sleep(wait)
                     wait = min(longest, wait * 2)
@@ -251,7 +178,7 @@ class Recorder:
                     await self._commit(numbers[half:], [])
                     return
                 elif numbers and numbers[0].rows is not None:
-                    numbers, letters = _set_aside(numbers[0], letters, error)
+                    numbers, letters = set_aside(numbers[0], letters, words_of(error), _now())
                 else:
                     raise
             else:
@@ -262,7 +189,7 @@ class Recorder:
     async def _begin_anew(self, error: Exception) -> None:
         try:
             await self._store.begin_anew(error)
-        except _UNREACHABLE as failure:
+        except UNREACHABLE as failure:
             self._complain(failure)
             await asyncio.sleep(RETRY_SECONDS[0])
         else:
@@ -270,7 +197,7 @@ class Recorder:
             self._say_state()
 
     def _complain(self, error: Exception) -> None:
-        words = _words(error)
+        words = words_of(error)
         if words != self._trouble:
             logger.error(
                 "%s: %s; nothing is recorded until it can be written, events wait at the nodes",
@@ -329,35 +256,6 @@ class Recorder:
             else:
                 self._touch.clear()
 
-    async def _answer(self) -> None:
-        while True:
-            query = await self._questions.get()
-            if query.expires_at <= _now():
-                continue
-            try:
-                answered = await self._answer_to(query)
-            except BadQuestion as error:
-                self._bus.publish(refusal_of(query, str(error)))
-            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
-                logger.warning("a question about %s was not answered: %s", query.what, error)
-                self._bus.publish(refusal_of(query, f"history cannot be read: {_words(error)}"))
-            else:
-                self._bus.publish(answered)
-
-    async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
-        if not self._store.is_open:
-            # Else no name would be known, and the answer be that nothing was recorded.
-            raise OSError("the database is not open just now")
-        known = Known(
-            names=self._store.names,
-            local=self._store.local,
-            retention=self._tidying.retention(_now()),
-            aliases=self._accounting.aliases,
-            groups=self._groups,
-            quotas=self._accounting.quota_gpu_hours,
-        )
-        return await answer(self._store.read, query, known, _now())
-
     async def _roll_up(self) -> None:
         trouble = ""
         while True:
@@ -369,8 +267,8 @@ class Recorder:
                     await asyncio.sleep(0.005)
                 trouble = ""
                 self._notice_behind(waits=False)
-            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
-                words = _words(error)
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
+                words = words_of(error)
                 if words != trouble:
                     logger.warning("%s: roll-ups wait: %s", self._store.name, words)
                 trouble = words
@@ -400,43 +298,14 @@ class Recorder:
                 # The first time this may take long.
                 await self._tidying.tidy(_now())
                 await self._look()
-            except (*_UNREACHABLE, *_UNACCEPTABLE) as error:
-                logger.warning("%s: old rows stay for now: %s", self._store.name, _words(error))
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
+                logger.warning("%s: old rows stay for now: %s", self._store.name, words_of(error))
                 self._say_state()
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _look(self) -> None:
         self._condition = await self._store.condition()
         self._say_state()
-
-
-def _set_aside(
-    number: Number, letters: list[DeadLetter], error: Exception
-) -> tuple[list[Number], list[DeadLetter]]:
-    assert number.rows is not None
-    letter = DeadLetter(
-        topic=f"{number.node}/{number.stream}/{number.sequence}",
-        payload=str((number.rows.event or {}).get("data", "samples")).encode(),
-        reason=f"the database refused it: {_words(error)}",
-        received_at=_now(),
-    )
-    return [replace(number, rows=None)], [*letters, letter]
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether it lies in the database's whereabouts, and not in what was to be written."""
-    was_cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    is_away = str(getattr(getattr(error, "orig", None), "sqlstate", None))[:2] in _AWAY
-    return was_cut or is_away or isinstance(error, _UNREACHABLE)
-
-
-def _words(error: Exception) -> str:
-    """Return an error without the statement and its parameters."""
-    cause = getattr(error, "orig", None) or error
-    if isinstance(cause, OSError) and cause.strerror and cause.filename is None:
-        # A server that is away: "[Errno 2] No such file or directory", where its socket was.
-        return f"it cannot be reached ({cause.strerror})"
-    return str(cause)
 
 
 def _now() -> datetime:

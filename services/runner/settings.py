@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from gleaner.settings import BusSettings, NodeSettings, Part, ServiceSettings, WorkloadSettings
-from gleaner.settings.sections import check_unique
+from gleaner.settings.workload import check_unique
 
 
 class RunnerSettings(ServiceSettings):

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import (
@@ -20,7 +21,7 @@ from gleaner.bus.messages import (
     Response,
     RunnerState,
 )
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import free_port
 from gleaner.client import Client, RequestFailed
 from gleaner.fleet import Presence

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Availability, Beat, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
 
@@ -55,11 +56,11 @@ class MqttClient:
         await asyncio.wait([self._task])
 
     async def crash(self) -> None:
-        client = self.bus._client
-        assert client
+        link = self.bus._link
+        assert link
         assert self._task
-        client._sock_close()
-        self.bus._client = None
+        link.drop()
+        self.bus._link = None
         await self.stop()
 
 
@@ -244,8 +245,8 @@ async def test_what_is_no_message_is_reported_with_its_topic(make: Make) -> None
     await one.start()
     topic = a_beat().topic
     if isinstance(one.bus, MqttBus):
-        assert one.bus._client
-        one.bus._client.publish(topic, b"rubbish", 0)
+        assert one.bus._link
+        one.bus._link.publish(topic, b"rubbish", 0, retain=False)
     else:
         assert isinstance(one.bus, MemoryBus)
         one.bus._broker.publish(topic, b"rubbish", retain=False)
@@ -263,9 +264,9 @@ async def test_handlers_learn_of_every_connect_and_loss(make: Make) -> None:
 
     await one.start()
     if isinstance(one.bus, MqttBus):
-        assert one.bus._client
-        one.bus._client._sock_close()
-        one.bus._lost.set()
+        assert one.bus._link
+        one.bus._link.drop()
+        one.bus._link.lost.set()
     else:
         assert isinstance(one.bus, MemoryBus)
         one.bus.disconnect()

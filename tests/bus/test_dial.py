@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.dial import dial, refuse_itself
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import Address, is_answered
 from tests.builders import until
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Beat, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.bus import mqtt
+from gleaner.bus import link, mqtt
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Event, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import free_port
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
@@ -100,8 +101,8 @@ async def test_a_broker_that_dies_answers_who_waits(tmp_path: Path) -> None:
         bus = MqttBus(Connection(url=broker.url), "test", "1")
         task = asyncio.create_task(bus.run())
         await until(lambda: bus.connected)
-        assert bus._client
-        bus._client.loop_write = lambda: 0  # type: ignore[assignment, method-assign, return-value]
+        assert bus._link
+        bus._link._client.loop_write = lambda: 0  # type: ignore[assignment, method-assign, return-value]
         waiting = asyncio.create_task(bus.deliver(a_runner()))
         await asyncio.sleep(0.01)
 
@@ -156,9 +157,9 @@ async def test_a_fact_does_not_wait_for_what_was_said_before_it(mosquitto: Mosqu
     task = asyncio.create_task(bus.run())
     await until(lambda: bus.connected)
 
-    assert bus._client
+    assert bus._link
     # Nagle's algorithm would hold it back until the other side says that it has what came before.
-    assert bus._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert bus._link._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     await stop(task)
 
 
@@ -183,4 +184,4 @@ async def test_who_is_slow_to_acknowledge_is_not_sent_more_than_it_takes(tmp_pat
         for task in tasks:
             await stop(task)
 
-    assert most < 2 * mqtt.UNACKNOWLEDGED
+    assert most < 2 * link.UNACKNOWLEDGED

@@ -15,10 +15,11 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from gleaner.bus.codec import encode
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.message import ROOT
 from gleaner.bus.messages import Beat, Recorded, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli import broker, plan
 from gleaner.cli.broker import Address, Identity
 from gleaner.cli.plan import Node

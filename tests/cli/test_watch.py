@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.connection import Connection
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.settings import Settings
 from gleaner.cli.watch import watch
 from gleaner.runtime import Fatal

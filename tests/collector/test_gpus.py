@@ -185,7 +185,7 @@ async def test_a_run_that_is_being_cleared_asks_for_a_check_at_once(node: Node) 
 
     await node.watch.wait(0)
 
-    assert node.watch._urgent_until > 0
+    assert node.watch._due.is_urgent
 
 
 async def test_memory_that_is_not_back_after_a_run_makes_it_dirty_until_it_is(node: Node) -> None:
@@ -328,7 +328,7 @@ async def test_where_opens_do_not_count_a_notice_asks_for_a_check() -> None:
 
     node.world.process_opens(0, user="user1", kinds=frozenset())
     assert node.states() == ["idle"]
-    assert node.watch._wanted.is_set()
+    assert node.watch._due.is_wanted
 
     await node.watch.check()
     assert node.states()[-1] == "idle"

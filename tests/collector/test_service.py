@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Beat, Event, GpuState, Run, RunnerState, RunState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from services.collector.procfs import ProcfsProcesses
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto

@@ -11,7 +11,7 @@ from typing import Self
 
 import psutil
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.cli.broker import Address, broker_user, can_listen, free_port, is_answered
 from gleaner.cli.deployment.enroll import Change, enroll
 from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare

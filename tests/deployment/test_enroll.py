@@ -79,7 +79,7 @@ def test_preparing_says_what_was_made_and_that_nothing_was_missing(server: Serve
     first = server("prepare")
 
     assert first.out.splitlines()[0] == "made the key that nodes obey"
-    assert len(first.out.splitlines()) == len(SERVICES) + 2
+    assert len(first.out.splitlines()) == len(SERVICES) + 3
     assert server("prepare") == Said(0, "everything is there\n", "")
 
 

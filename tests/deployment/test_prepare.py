@@ -41,7 +41,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_once_more_changes_nothing(directory: Path) -> None:
-    assert len(made(directory)) == len(SERVICES) + 2
+    assert len(made(directory)) == len(SERVICES) + 3
     before = contents(directory)
 
     assert made(directory) == []

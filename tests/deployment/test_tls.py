@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.connection import Connection
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.deployment.certificates import make
 from tests.builders import folder_for_all, until
 from tests.deployment.prepared import Deployment, connection, volumes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Availability, RequestKind, SchedulerState
-from gleaner.bus.mqtt import Connection
 from gleaner.cli.broker import free_port
 from gleaner.client import Client
 from services.collector.namesake import NEW_SECONDS

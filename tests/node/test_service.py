@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Availability, GpuState, Inventory, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Misconfigured
 from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
 from services.node.service import nodes, serve

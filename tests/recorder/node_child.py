@@ -6,10 +6,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.messages import EventKind
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from gleaner import export
+from gleaner.bus.connection import Connection
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from gleaner.bus.mqtt import Connection
 from gleaner.cli import export_data
 from gleaner.cli.export_data import Wish, export_from, format_of, parse_instant
 from gleaner.client import Client, RequestFailed

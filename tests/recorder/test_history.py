@@ -155,8 +155,7 @@ async def page_of_two(store: Store) -> tuple[list[dict[str, Any]], str | None]:
 
 
 async def plan_of(store: Store, statement: Any) -> str:
-    assert store._reading
-    async with store._reading.connect() as connection:
+    async with store._database.reading() as connection:
         compiled = statement.compile(connection.sync_engine, compile_kwargs={"literal_binds": True})
         plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
         return "\n".join(str(row) for row in plan)

@@ -16,9 +16,10 @@ import pytest
 
 from gleaner.bus.messages import Event, Sample, Samples, SampleUser
 from services.recorder import tables
+from services.recorder.batch import Number
 from services.recorder.retention import Retention
 from services.recorder.rows import rows_of
-from services.recorder.store import Number, Store
+from services.recorder.store import Store
 from tests.recorder.builders import an_event, samples_left, url
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -17,11 +17,12 @@ import pytest
 from sqlalchemy import select
 
 from gleaner.bus.codec import encode
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.messages import Event, EventKind, HistoryAnswer, Recorded
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from services.recorder import service, tables
 from services.recorder.store import Store
@@ -66,9 +67,9 @@ async def test_malformed_payloads_do_not_stop_the_others(broker: Mosquitto, tmp_
         encode(an_event(1, kind="a kind nobody knows", data={"x": [1, None]})),
     ]
     async with Store(url(tmp_path)) as store, recorder(broker, store), running(node):
-        assert node._client
+        assert node._link
         for body in bodies:
-            node._client.publish("gleaner/v1/node/n1/event", body, 1)
+            node._link.publish("gleaner/v1/node/n1/event", body, 1, retain=False)
 
         await until(lambda: store.recorded("n1") == {"s1": 1})
         (row,) = await store.read(select(tables.event.c.kind))

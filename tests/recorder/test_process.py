@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Holder, Recorded
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto

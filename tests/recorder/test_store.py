@@ -18,9 +18,10 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
 from services.recorder import sample_pages, service, tables
+from services.recorder.batch import DeadLetter, Number
 from services.recorder.condition import Condition
 from services.recorder.rows import rows_of
-from services.recorder.store import DeadLetter, Number, Store
+from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import (
     KEEP,
@@ -71,10 +72,8 @@ async def test_the_migrations_make_the_tables_that_are_written_down(tmp_path: Pa
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, tables.metadata))
 
-    async with Store(url(tmp_path)) as store:
-        assert store._reading
-        async with store._reading.connect() as connection:
-            assert await connection.run_sync(differences) == []
+    async with Store(url(tmp_path)) as store, store._database.reading() as connection:
+        assert await connection.run_sync(differences) == []
 
 
 async def test_a_database_that_is_made_says_one_line_and_one_that_is_there_none(

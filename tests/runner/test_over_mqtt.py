@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Beat, Catalogue, GpuCondition, Grant, Run, RunnerState
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.runner.rig import (

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Desired, DesiredBody, RequestKind
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.signature import Verifier
 from gleaner.client import Client
 from tests.builders import until

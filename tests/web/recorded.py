@@ -10,8 +10,9 @@ from typing import Any
 
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import Event, Sample, Samples, SampleUser
+from services.recorder.batch import Number
 from services.recorder.rows import rows_of
-from services.recorder.store import Number, Store
+from services.recorder.store import Store
 from tests.recorder.builders import an_event, recording, url
 from tests.web.example import GIB, MARKUP, gpu_id
 

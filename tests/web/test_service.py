@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.connection import Connection
+from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal
 from gleaner.settings import BusSettings, NodeSettings, WebSettings
 from services.web.service import listen, make_rules, serve

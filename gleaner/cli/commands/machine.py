@@ -96,7 +96,7 @@ def health(
     config: Config = None,
 ) -> None:
     """Say whether a service of this machine lives and has the bus; for watchdogs."""
-    from gleaner.cli.doctor import health as look
+    from gleaner.cli.health import health as look
 
     if service not in SERVICES:
         there_are = ", ".join(SERVICES)

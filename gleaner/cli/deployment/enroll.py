@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from gleaner.bus.mqtt import Connection
+from gleaner.bus.connection import Connection
 from gleaner.cli.deployment.forget import forget
 from gleaner.cli.deployment.prepare import BROKER, authority, host_of
 from gleaner.cli.deployment.register import (

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Message, Writer, message_types
 from gleaner.bus.messages import Availability, Run
-from gleaner.bus.mqtt import Connection, MqttBus
+from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import Address, is_answered
 
 SECONDS = 5.0

@@ -32,6 +32,8 @@ from gleaner.settings.enrolment import Enrolment, decode, encode
 
 BROKER = "broker"
 """The broker's name among the containers, and its volume's."""
+TOKEN = Path("account", "control.token")
+"""Below the web service's volume; its `web.control_token_file`."""
 SERVICES = tuple(account.user for account in service_accounts())
 
 
@@ -84,6 +86,8 @@ def prepare(directory: Path, wanted: Wanted) -> Iterator[str]:
             account = account.model_copy(update={"ca": authority(broker, register)})
             if place(path, encode(account) + "\n"):
                 yield f"made the account of {name}"
+        if _make_token(directory / "web" / TOKEN):
+            yield "made the token that lets people pause and drain on the page"
         if write(broker, register):
             yield "wrote what the broker reads"
 
@@ -116,6 +120,10 @@ def _make_key(keys: Path, broker: Path) -> bool:
     except ValueError as error:
         raise Unusable(str(error)) from error
     return place(broker / "scheduler.pub", signer.public + "\n")
+
+
+def _make_token(path: Path) -> bool:
+    return not path.is_file() and place(path, secrets.token_urlsafe(32) + "\n")
 
 
 def _enrolment(path: Path) -> Enrolment | None:

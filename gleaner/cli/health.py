@@ -1,0 +1,29 @@
+"""Whether a service of this machine is well; with nothing but what every installation has."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from gleaner.cli import demo
+
+
+def health(data_directory: Path, service: str) -> tuple[bool, str]:
+    """Whether a service lives and has the bus, by the age of its health file."""
+    if service == demo.NODE:
+        # The node that `gleaner up` adds has a data directory of its own.
+        path = data_directory / demo.NODE / "health" / "node"
+    else:
+        path = data_directory / "health" / service
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False, f"{service} has not had the bus yet ({path} is not there)"
+    except OSError as error:
+        return False, f"{path}: {error.strerror}"
+    # A file of the future: the clock was set back since, and nobody has touched it after.
+    if abs(age) < 10:
+        return True, f"{service} is well"
+    if age < 0:
+        return False, f"{service} has not had the bus since the clock was set back"
+    return False, f"{service} has not had the bus for {age:.0f} s"

@@ -1,0 +1,82 @@
+"""Questions about history as they come over the bus, and their answers, beside the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from gleaner.bus.interface import Bus, Delivery
+from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.settings import AccountingSettings
+from services.recorder.answers import answer
+from services.recorder.failures import UNACCEPTABLE, UNREACHABLE, words_of
+from services.recorder.groups import Groups
+from services.recorder.history import BadQuestion, refusal_of
+from services.recorder.questions import Known
+from services.recorder.store import Store
+from services.recorder.tidy import Tidying
+
+logger = logging.getLogger(__name__)
+
+QUESTIONS = 100
+"""Waiting at most; more are told so."""
+
+
+class Answering:
+    """Takes in questions; each `run` answers one after the other."""
+
+    def __init__(
+        self, bus: Bus, store: Store, tidying: Tidying, accounting: AccountingSettings
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._tidying = tidying
+        self._accounting = accounting
+        self._groups = Groups(accounting.groups_file)
+        self._questions: asyncio.Queue[HistoryQuery] = asyncio.Queue(QUESTIONS)
+        bus.subscribe(HistoryQuery, self._on_query)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            query = await self._questions.get()
+            if query.expires_at <= _now():
+                continue
+            try:
+                answered = await self._answer_to(query)
+            except BadQuestion as error:
+                self._bus.publish(refusal_of(query, str(error)))
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
+                logger.warning("a question about %s was not answered: %s", query.what, error)
+                self._bus.publish(refusal_of(query, f"history cannot be read: {words_of(error)}"))
+            else:
+                self._bus.publish(answered)
+
+    def _on_query(self, delivery: Delivery) -> None:
+        delivery.acknowledge()
+        query = delivery.message
+        if not isinstance(query, HistoryQuery) or query.expires_at <= _now():
+            return
+        try:
+            self._questions.put_nowait(query)
+        except asyncio.QueueFull:
+            self._bus.publish(refusal_of(query, "too many questions at once; ask again later"))
+
+    async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
+        if not self._store.is_open:
+            # Else no name would be known, and the answer be that nothing was recorded.
+            raise OSError("the database is not open just now")
+        known = Known(
+            names=self._store.names,
+            local=self._store.local,
+            retention=self._tidying.retention(_now()),
+            aliases=self._accounting.aliases,
+            groups=self._groups,
+            quotas=self._accounting.quota_gpu_hours,
+        )
+        return await answer(self._store.read, query, known, _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
