@@ -273,7 +273,8 @@ class Link:
 
     def _on_message(self, client: paho.Client, _: object, message: paho.MQTTMessage) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        if not self._durable:
+        if not self._durable or message.qos == 0:
+            # What came at QoS 0 nobody acknowledges, so it must not count as waiting for that.
             self._hears.received(topic, payload, message.retain, None)
             return
 

@@ -19,14 +19,16 @@ from sqlalchemy import select
 from gleaner.bus.codec import encode
 from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
+from gleaner.bus.link import UNACKNOWLEDGED
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
-from gleaner.bus.messages import Event, EventKind, HistoryAnswer, Recorded
+from gleaner.bus.messages import Event, EventKind, HistoryAnswer, HostReading, Recorded, Telemetry
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from services.recorder import service, tables
+from services.recorder.daily_file import DailyFiles
 from services.recorder.store import Store
-from tests.builders import until
+from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import a_query, an_event, count, recording, url
 
@@ -216,3 +218,22 @@ async def test_questions_are_answered_while_nothing_can_be_written(
 
             await until(lambda: answers != [])
         await until(lambda: store.recorded("n1") == {"s1": 501}, seconds=20)
+
+
+async def test_daily_files_do_not_keep_events_waiting(broker: Mosquitto, tmp_path: Path) -> None:
+    node = MqttBus(Connection(url=broker.url), "node", "n1")
+    async with Store(url(tmp_path)) as store, running(node):
+        bus = MqttBus(Connection(url=broker.url), "recorder", "main", durable=True)
+        DailyFiles(bus, tmp_path, 5, None)
+        telemetry = Telemetry(node="n1", gpus=(), host=HostReading(), interval_seconds=1, at=NOW)
+        async with recording(bus, store), running(bus):
+            for _ in range(UNACKNOWLEDGED + 1):
+                node.publish(telemetry)
+            # One by one: where it reads no more than one packet at a time, that takes minutes.
+            for number in range(1, 51):
+                assert await node.deliver(an_event(number)) is None
+                await _recorded(store, number)
+
+
+async def _recorded(store: Store, number: int) -> None:
+    await until(lambda: store.recorded("n1") == {"s1": number}, seconds=3)
