@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 from tests.builders import folder_for_all
 from tests.mosquitto import Mosquitto
 from tests.nvml_stand_in import build
+
+# Some Pythons' readline tells the workers of xdist how wide a terminal is that they do not have.
+os.environ.pop("COLUMNS", None)
 
 # Time is no property of a value: on a machine under load the first example is often late.
 settings.register_profile("gleaner", deadline=None)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -73,13 +72,12 @@ def as_json(found: looking.Examined) -> dict[str, Any]:
     }
 
 
-def findings(found: looking.Examined) -> Group:
+def findings(found: looking.Examined) -> Table:
     """Return what was looked at, for people to read."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for one in found.findings:
         table.add_row(Text(one.verdict, style=_COLOURS[one.verdict]), Text(one.text))
-    # As the title of so narrow a table an address would be broken in the middle.
-    return Group(Text(found.name, style="italic", no_wrap=True, overflow="ignore"), table)
+    return table
 
 
 def sizes(found: Sequence[looking.TableSize]) -> Table:

@@ -54,7 +54,10 @@ def test_a_check_of_what_is_not_there_ends_with_1(command: Said, tmp_path: Path)
     assert "there is no such file" in said
 
 
-def test_a_long_name_is_not_broken(command: Said, tmp_path: Path) -> None:
+def test_a_long_name_is_not_broken(
+    command: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     url = f"sqlite:///{tmp_path / ('long' * 40)}.sqlite"
 
     _, said, _ = command("database", "check", url)

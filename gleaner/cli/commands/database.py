@@ -41,6 +41,8 @@ def database_check(url: DatabaseUrl = None, as_json: Json = False, config: Confi
         print(json.dumps(view.as_json(found), indent=2))
     else:
         console = screen()
+        # The terminal breaks an address that is too long for it, and copies it whole.
+        console.print(found.name, style="italic", markup=False, soft_wrap=True)
         console.print(view.findings(found))
         if found.tables:
             console.print(view.sizes(found.tables))
