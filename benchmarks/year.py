@@ -46,6 +46,7 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     _events(database, days, nodes, chance)
     _runs(database, days, nodes, chance)
     _samples(database, nodes, chance)
+    _watermarks(database)
     database.execute("COMMIT")
     database.close()
 
@@ -295,4 +296,12 @@ def _samples(database: sqlite3.Connection, nodes: int, chance: random.Random) ->
                 rows.append((number, numbers[f"n{node}"], node + 1, minute, data))
     database.executemany(
         "INSERT INTO sample (slot, node, stream, sequence, data) VALUES (?,?,?,?,?)", rows
+    )
+
+
+def _watermarks(database: sqlite3.Connection) -> None:
+    # What lies beyond a watermark the recorder knows by heart: of a million events, 200 MB.
+    database.execute(
+        "UPDATE stream SET watermark = (SELECT max(sequence) FROM "
+        "(SELECT sequence FROM event UNION ALL SELECT sequence FROM sample))"
     )

@@ -11,8 +11,9 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.mqtt import MqttBus
@@ -25,6 +26,7 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 
 S = TypeVar("S", bound=ServiceSettings)
+_speaker: ContextVar[str] = ContextVar("speaker")
 
 
 def run(
@@ -36,8 +38,8 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT; end with 0, 1 (failed) or 2 (settings).
 
-    `node` tells which node it is for, where there is one of its kind for each: a log that several
-    write to says who wrote a line.
+    `node` tells which node it is for, or which nodes, where there is one of its kind for each: a
+    log that several write to says who wrote a line.
     """
     parser = argparse.ArgumentParser(
         prog=f"gleaner {name}",
@@ -64,12 +66,26 @@ def run(
 
 def set_up_log(name: str, level: str) -> None:
     """Log to standard error, one line per record, with who says it."""
-    logging.basicConfig(
-        level=level.upper(),
-        format=f"%(asctime)s %(levelname)-7s {name}: %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(level=level.upper(), handlers=[log_to(sys.stderr, name)])
+
+
+def log_to(stream: TextIO, name: str) -> logging.Handler:
+    """Return what writes log lines in our way; where nobody spoke as another, `name` says them."""
+
+    def name_the_speaker(record: logging.LogRecord) -> bool:
+        record.speaker = _speaker.get(name)
+        return True
+
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(name_the_speaker)
+    line = "%(asctime)s %(levelname)-7s %(speaker)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line, datefmt="%H:%M:%S"))
+    return handler
+
+
+def speak_as(name: str) -> None:
+    """Have this task, and all that it starts, log under a name of its own."""
+    _speaker.set(name)
 
 
 def keep_from_others() -> None:

@@ -296,11 +296,12 @@ class MqttBus:
         self, topic: str, payload: bytes, retained: bool, acknowledge: Callable[[], None] | None
     ) -> None:
         delivery = self._subscriptions.receive(topic, payload, retained=retained)
-        if delivery is not None:
-            if acknowledge is not None:
-                delivery = replace(delivery, acknowledge=acknowledge)
-            self._subscriptions.hand_out(delivery)
-        elif acknowledge is not None:
+        if delivery is not None and acknowledge is not None:
+            delivery = replace(delivery, acknowledge=acknowledge)
+        is_wanted = delivery is not None and self._subscriptions.hand_out(delivery)
+        if acknowledge is not None and not is_wanted:
+            # A session keeps subscriptions that an earlier version made: without a handler
+            # nobody else would acknowledge it, ever.
             acknowledge()
 
     def _complain(self, what: str) -> None:

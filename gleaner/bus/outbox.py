@@ -23,6 +23,7 @@ import threading
 import uuid
 import zlib
 from collections import OrderedDict
+from contextvars import copy_context
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -89,7 +90,9 @@ class Outbox:
     def __enter__(self) -> Self:
         if self._path is not None:
             self._open()
-            self._thread = threading.Thread(target=self._write, name="outbox")
+            self._thread = threading.Thread(
+                target=copy_context().run, args=(self._write,), name="outbox"
+            )
             self._thread.start()
         return self
 

@@ -43,11 +43,16 @@ class Subscriptions:
                 wanted[topic_filter] = message_type
         return wanted
 
-    def hand_out(self, delivery: Delivery) -> None:
-        """Call every handler that wants this."""
-        for levels, handler in self._handlers.get(delivery.message_type, ()):
-            if levels.items() <= delivery.levels.items():
-                handler(delivery)
+    def hand_out(self, delivery: Delivery) -> bool:
+        """Call every handler that wants this; tell whether there is any."""
+        wanted = [
+            handler
+            for levels, handler in self._handlers.get(delivery.message_type, ())
+            if levels.items() <= delivery.levels.items()
+        ]
+        for handler in wanted:
+            handler(delivery)
+        return bool(wanted)
 
     def receive(self, topic: str, payload: bytes, *, retained: bool) -> Delivery | None:
         """Decode what came from a broker; None, and a word about it, if it is no message.

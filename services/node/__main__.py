@@ -1,8 +1,8 @@
 """`gleaner node`."""
 
 from gleaner.runtime import run
-from services.node.service import serve
+from services.node.service import serve, title
 from services.node.settings import Settings
 
 if __name__ == "__main__":
-    run("node", Settings, serve, node=lambda settings: settings.node.id)
+    run("node", Settings, serve, node=title)

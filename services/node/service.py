@@ -8,7 +8,7 @@ from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.runtime import boot_id, connection, keep_enrolment, keep_healthy
+from gleaner.runtime import boot_id, connection, keep_enrolment, keep_healthy, speak_as
 from services.collector.namesake import Namesake
 from services.collector.service import collect
 from services.node.settings import Settings
@@ -28,6 +28,7 @@ async def serve(settings: Settings) -> None:
 async def serve_node(settings: Settings) -> None:
     """Run one node: its reflex needs neither the broker nor the disk."""
     directory, node = settings.node.data_directory, settings.node.id
+    speak_as(f"node {node}")
     remote = MqttBus(connection(settings.bus), "node", node)
     with alone(directory), Outbox(directory / "node" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, boot_id(), remote, outbox, ROLES)
@@ -54,6 +55,12 @@ def nodes(settings: Settings) -> list[Settings]:
     if settings.node.gpu.source != "simulated" or count == 1:
         return [settings]
     return [_numbered(settings, number) for number in range(1, count + 1)]
+
+
+def title(settings: Settings) -> str:
+    """Name the nodes of this process."""
+    ids = [one.node.id for one in nodes(settings)]
+    return ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
 
 
 def _numbered(settings: Settings, number: int) -> Settings:

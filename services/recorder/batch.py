@@ -13,7 +13,7 @@ from sqlalchemy import Insert, Table, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import accounting, rows, samples, tables
-from services.recorder.condition import LOST
+from services.recorder.condition import ASIDE, LOST
 from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
 from services.recorder.streams import Key, Streams
@@ -58,9 +58,18 @@ class Batch:
 
 
 def batch_of(
-    numbers: Sequence[Number], letters: Sequence[DeadLetter], streams: Streams, now: datetime
+    numbers: Sequence[Number],
+    letters: Sequence[DeadLetter],
+    streams: Streams,
+    now: datetime,
+    *,
+    has_predecessor: bool = False,
 ) -> Batch:
-    """Return what is to be written; pure."""
+    """Return what is to be written; pure.
+
+    With a predecessor, a damaged database that was kept aside, what a stream had before it was
+    first heard is taken to be there.
+    """
     reached: dict[Key, Progress] = {}
     gaps: list[rows.Row] = []
     by_stream: dict[Key, list[Number]] = {}
@@ -70,7 +79,11 @@ def batch_of(
         reached[key], lost = streams.with_numbers(
             key, [one.sequence for one in of_stream], max(one.oldest for one in of_stream)
         )
-        gaps += [_gap_row(key, gap, LOST, now) for gap in lost]
+        may_be_aside = has_predecessor and not streams.knows(key)
+        gaps += [
+            _gap_row(key, gap, ASIDE if may_be_aside and gap.first == 1 else LOST, now)
+            for gap in lost
+        ]
         unread = [one.sequence for one in of_stream if one.rows is None]
         gaps += [
             _gap_row(key, Gap(first=number, last=number), "unreadable", now) for number in unread

@@ -14,6 +14,8 @@ from services.recorder import tables
 
 LOST = "lost before it was recorded"
 """The reason of a gap of events that no node has any more."""
+ASIDE = "recorded in the database that was kept aside"
+"""The reason of a gap at the beginning of a stream that a database before this one heard."""
 
 
 @dataclass(frozen=True, kw_only=True)

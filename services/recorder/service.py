@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -31,6 +32,7 @@ RETRY_SECONDS = (0.5, 10.0)
 WATERMARK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 ROLL_UP_SECONDS = 10.0
+LOOK_SECONDS = 60.0
 BEHIND = timedelta(minutes=1)
 """Samples of five minutes are summed up within seconds."""
 
@@ -87,6 +89,8 @@ class Recorder:
         self._touch = asyncio.Event()
         self._trouble = ""
         self._condition = Condition()
+        self._said: RecorderState | None = None
+        self._look_soon = asyncio.Event()
         self._waits_since: datetime | None = None
         self._behind_since: datetime | None = None
         bus.subscribe(Event, self._on_event)
@@ -104,6 +108,7 @@ class Recorder:
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
             group.create_task(self._roll_up(), name="roll-ups")
+            group.create_task(self._keep_looking(), name="condition")
             group.create_task(self._tidy_up(), name="retention")
 
     async def _wait_for_database(self) -> None:
@@ -195,6 +200,7 @@ class Recorder:
         else:
             self._condition = Condition()
             self._say_state()
+            self._look_soon.set()
 
     def _complain(self, error: Exception) -> None:
         words = words_of(error)
@@ -212,23 +218,27 @@ class Recorder:
             logger.warning("%s: can be written again; nothing was lost", self._store.name)
         self._trouble = ""
         self._say_state()
+        self._look_soon.set()
 
     def _say_state(self) -> None:
-        self._bus.publish(
-            RecorderState(
-                database="sqlite" if self._store.is_file else "postgresql",
-                problem=f"{self._store.name}: {self._trouble}" if self._trouble else None,
-                used_bytes=self._tidying.used_bytes,
-                max_bytes=self._tidying.max_bytes,
-                shortened={kept.value: at for kept, at in self._tidying.shortened.items()},
-                oldest=dict(self._condition.oldest),
-                kept_aside=self._store.kept_aside(),
-                lost_events=self._condition.lost_events,
-                unreadable_messages=self._condition.unreadable_messages,
-                behind_since=self._behind_since,
-                at=_now(),
-            )
+        """Say how history is kept, unless that was said already."""
+        now = _now()
+        state = RecorderState(
+            database="sqlite" if self._store.is_file else "postgresql",
+            problem=f"{self._store.name}: {self._trouble}" if self._trouble else None,
+            used_bytes=self._tidying.used_bytes,
+            max_bytes=self._tidying.max_bytes,
+            shortened={kept.value: at for kept, at in self._tidying.shortened.items()},
+            oldest=dict(self._condition.oldest),
+            kept_aside=self._store.kept_aside(),
+            lost_events=self._condition.lost_events,
+            unreadable_messages=self._condition.unreadable_messages,
+            behind_since=self._behind_since,
+            at=now,
         )
+        if self._said is None or state != self._said.model_copy(update={"at": now}):
+            self._said = state
+            self._bus.publish(state)
 
     def _say_recorded(self, nodes: set[str]) -> None:
         self._touched |= nodes
@@ -294,18 +304,25 @@ class Recorder:
     async def _tidy_up(self) -> None:
         while True:
             try:
-                await self._look()
                 # The first time this may take long.
                 await self._tidying.tidy(_now())
-                await self._look()
             except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 logger.warning("%s: old rows stay for now: %s", self._store.name, words_of(error))
-                self._say_state()
+            self._look_soon.set()
             await asyncio.sleep(RETENTION_SECONDS)
 
-    async def _look(self) -> None:
-        self._condition = await self._store.condition()
-        self._say_state()
+    async def _keep_looking(self) -> None:
+        """Look each minute, and at once when something passed; who writes tells what is wrong."""
+        while True:
+            self._look_soon.clear()
+            try:
+                self._condition = await self._store.condition()
+                await self._tidying.measure()
+            except (*UNREACHABLE, *UNACCEPTABLE) as error:
+                logger.debug("%s: cannot be looked at: %s", self._store.name, words_of(error))
+            self._say_state()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_soon.wait(), LOOK_SECONDS)
 
 
 def _now() -> datetime:

@@ -37,6 +37,7 @@ class Store:
         self.names = Names()
         self._names_are_certain = False
         self._streams = Streams()
+        self._has_predecessor = False
 
     @property
     def name(self) -> str:
@@ -81,6 +82,7 @@ class Store:
         """Connect, bring the tables up to date, read how far each stream is."""
         try:
             await self._database.open()
+            self._has_predecessor = bool(self.kept_aside())
             self._names_are_certain = False
             async with self._change() as connection:
                 self._streams = await read_streams(connection, self.names)
@@ -127,7 +129,9 @@ class Store:
         async with self._database.turn:
             if not self.is_open:
                 await self.open()
-            batch = batch_of(numbers, letters, self._streams, now)
+            batch = batch_of(
+                numbers, letters, self._streams, now, has_predecessor=self._has_predecessor
+            )
             async with self._change() as connection:
                 await write_batch(connection, self.names, batch)
             self._streams.keep(batch.reached)

@@ -33,6 +33,11 @@ class Streams:
         """Return the nodes that anything is known of."""
         return set(self._progress)
 
+    def knows(self, key: Key) -> bool:
+        """Tell whether anything was ever heard of a stream."""
+        node, stream = key
+        return stream in self._progress.get(node, {})
+
     def has(self, node: str, stream: str, sequence: int) -> bool:
         """Tell whether an event, or the fact that it is lost, is recorded for certain."""
         known = self._progress.get(node, {}).get(stream)

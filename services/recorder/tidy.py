@@ -37,7 +37,7 @@ class Tidying:
         self.shortened: dict[Kept, datetime] = {}
         """What went before its time, up to when."""
         self.used_bytes: int | None = None
-        """When it was tidied last."""
+        """When it was measured last."""
 
     @property
     def max_bytes(self) -> int | None:
@@ -71,6 +71,10 @@ class Tidying:
             await self._keep_within(self._limit, now)
         while await self._store.give_back_some():  # noqa: ASYNC110 - not a poll
             await asyncio.sleep(PAUSE_SECONDS)
+        await self.measure()
+
+    async def measure(self) -> None:
+        """Find out how large it is."""
         self.used_bytes = await self._store.used_bytes()
 
     async def _delete_old(self, now: datetime) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gleaner.bus import link, mqtt
 from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
-from gleaner.bus.messages import Event, RunnerState
+from gleaner.bus.messages import Event, Response, RunnerState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import free_port
 from tests.builders import NOW, until
@@ -185,3 +185,32 @@ async def test_who_is_slow_to_acknowledge_is_not_sent_more_than_it_takes(tmp_pat
             await stop(task)
 
     assert most < 2 * link.UNACKNOWLEDGED
+
+
+async def test_what_an_earlier_version_subscribed_to_holds_nobody_up(mosquitto: Mosquitto) -> None:
+    mosquitto.forget()
+    to, heard = Connection(url=mosquitto.url), list[Delivery]()
+
+    def hear(delivery: Delivery) -> None:
+        heard.append(delivery)
+        delivery.acknowledge()
+
+    other = MqttBus(to, "test", "1")
+    earlier, later = (MqttBus(to, "recorder", "main", durable=True) for _ in range(2))
+    earlier.subscribe(Response, hear)
+    for durable in (earlier, later):
+        durable.subscribe(Event, hear)
+    talking, before = asyncio.create_task(other.run()), asyncio.create_task(earlier.run())
+    await until(lambda: other.connected and earlier.connected)
+    await stop(before)
+    now = asyncio.create_task(later.run())
+    await until(lambda: later.connected)
+
+    for number in range(2 * link.UNACKNOWLEDGED):
+        other.publish(Response(client="c", id=str(number), ok=True, text="", at=NOW))
+    # Where it holds itself for full it reads a packet in five seconds.
+    for number in range(1, 4):
+        assert await other.deliver(an_event(number)) is None
+        await until(lambda wanted=number: len(heard) == wanted, seconds=3)  # type: ignore[misc]
+    await stop(now)
+    await stop(talking)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Availability, GpuState, Inventory, RunnerState
 from gleaner.bus.mqtt import MqttBus
-from gleaner.runtime import Misconfigured
+from gleaner.runtime import Misconfigured, log_to
 from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
-from services.node.service import nodes, serve
+from services.node.service import nodes, serve, title
 from services.node.settings import Settings
 from tests.builders import until
 from tests.mosquitto import Mosquitto
@@ -54,6 +56,23 @@ def test_a_real_node_is_never_multiplied(tmp_path: Path) -> None:
     node = real.node.model_copy(update={"gpu": GpuSettings(source="nvml")})
 
     assert len(nodes(real.model_copy(update={"node": node}))) == 1
+
+
+async def test_log_lines_of_one_process_say_which_node_they_are_of(tmp_path: Path) -> None:
+    wanted, lines = settings(tmp_path, count=2), StringIO()
+    log = log_to(lines, f"node {title(wanted)}")
+    logging.getLogger().addHandler(log)
+    try:
+        serving = asyncio.create_task(serve(wanted))
+        for node in ("sim-1", "sim-2"):
+            await until(lambda name=node: f"node {name}: the broker at" in lines.getvalue())  # type: ignore[misc]
+        logging.getLogger("of-all").warning("stopped")
+        serving.cancel()
+        await asyncio.wait([serving])
+    finally:
+        logging.getLogger().removeHandler(log)
+
+    assert "node sim-1 to sim-2: stopped" in lines.getvalue()
 
 
 @pytest.mark.broker

@@ -22,7 +22,15 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.link import UNACKNOWLEDGED
 from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
-from gleaner.bus.messages import Event, EventKind, HistoryAnswer, HostReading, Recorded, Telemetry
+from gleaner.bus.messages import (
+    Event,
+    EventKind,
+    HistoryAnswer,
+    HostReading,
+    Recorded,
+    RecorderState,
+    Telemetry,
+)
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from services.recorder import service, tables
@@ -180,8 +188,9 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
 ) -> None:
     monkeypatch.setattr(service, "RETRY_SECONDS", (0.05, 0.05))
     node = MqttBus(Connection(url=broker.url), "node", "n1")
-    watermarks: list[int] = []
+    watermarks, states = list[int](), list[RecorderState]()
     node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams["s1"]))  # type: ignore[union-attr]
+    node.subscribe(RecorderState, lambda one: states.append(one.message))  # type: ignore[arg-type]
     async with Store(url(small_disk)) as store, recorder(broker, store), running(node):
         node.publish(an_event(1))
         await until(lambda: watermarks == [1])
@@ -190,6 +199,7 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
         for number in range(2, 702):
             node.publish(an_event(number, data={"text": "x" * 1000}))
         await until(lambda: "nothing is recorded until" in caplog.text)
+        await until(lambda: states[-1].problem is not None)
         assert f"{store.name}: database or disk is full" in caplog.text
         assert await count(store, tables.event) <= 701
         assert max(watermarks) < 701
@@ -199,6 +209,8 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
         await until(lambda: watermarks[-1] == 701)
         assert await count(store, tables.event) == 701
         assert "nothing was lost" in caplog.text
+        # Long before it would look anyway.
+        await until(lambda: states[-1].problem is None and "events" in states[-1].oldest)
 
 
 async def test_questions_are_answered_while_nothing_can_be_written(

@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 
 from services.recorder import tables
+from services.recorder.condition import ASIDE
 from services.recorder.store import Store
 from tests.builders import NOW
 from tests.recorder.builders import an_event, count, url
@@ -48,3 +50,18 @@ async def test_a_replacement_that_has_begun_is_done_to_its_end(tmp_path: Path, s
         assert replacing.cancelled()
         assert store.is_open
         assert await count(store, tables.event) == 0
+
+
+async def test_what_the_damaged_file_has_is_not_told_as_lost(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1), an_event(2), an_event(3)), now=NOW)
+        await store.begin_anew(DAMAGE)
+
+        await store.write(numbers(an_event(4, oldest=4)), now=NOW)
+        assert (await store.condition()).lost_events == 0
+        (gap,) = await store.read(select(tables.gap))
+        assert (gap.first, gap.last, gap.reason) == (1, 3, ASIDE)
+
+        # Of a stream that is known already: 5 and 6 the damaged file never had.
+        await store.write(numbers(an_event(7, oldest=7)), now=NOW)
+        assert (await store.condition()).lost_events == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded, RecorderState
 from services.recorder import service, tables
 from services.recorder.store import Store
-from tests.builders import until
+from tests.builders import NOW, until
 from tests.recorder.builders import an_event, count, recording, url
 from tests.recorder.test_store import numbers
 
@@ -306,3 +307,22 @@ async def test_samples_that_wait_long_to_be_summed_up_are_told(
             await until(lambda: any(one.behind_since for one in said))
             await until(lambda: said[-1].behind_since is None)
             await until(lambda: said[-1].lost_events == 0)
+
+
+async def test_how_history_is_kept_is_told_anew_when_something_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
+    broker, said = MemoryBroker(), list[RecorderState]()
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        node.subscribe(RecorderState, lambda one: said.append(one.message))  # type: ignore[arg-type]
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            await until(lambda: bool(said) and said[-1].used_bytes is not None)
+            assert not said[-1].oldest
+
+            node.publish(an_event(3, oldest=3, at=NOW))
+
+            await until(lambda: said[-1].oldest == {"events": NOW} and said[-1].lost_events == 2)
+    told = [one.model_dump(exclude={"at"}) for one in said]
+    assert all(one != after for one, after in itertools.pairwise(told))
