@@ -82,6 +82,15 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         assert expected in page
 
 
+async def test_a_node_shows_its_latest_events(busy: Web) -> None:
+    asked = tell(busy, {"events": [gpu_event(NOW, "alice")]})
+
+    page = await text(busy, "/node/atlas")
+
+    assert "What happened all 11-21 12:00:00 GPU 0: idle → busy (alice computes)" in page
+    assert [(one.node, one.limit) for one in asked if one.what == "events"] == [("atlas", 10)]
+
+
 async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
     asked = tell(busy, {})
 
