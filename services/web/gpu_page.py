@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.web import past, readings
-from services.web.desk import Desk, asked_of, first_problem, span_values
+from services.web.desk import SPAN, Desk, asked_of, first_problem, left_out, span_values
 from services.web.names import find_gpu
 from services.web.recorded import Found, ask
 from services.web.series import data_of, series_of
@@ -67,6 +67,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         root="../../../",
         here="",
         refresh=REFRESH_GPU,
+        misread=left_out(asked, SPAN),
         node=node,
         gpu=gpu,
         inventory=view.inventory if view else None,

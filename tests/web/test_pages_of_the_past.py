@@ -318,11 +318,15 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/usage?range=banana", "There is no range 'banana'"),
-        ("/usage?since=banana&per=banana", "Dates are written like 2026-11-21."),
+        ("/usage?range=banana", "What is shown here is the range 'month'."),
+        ("/usage?per=banana", "by 'banana', but by day, week, month; here by day."),
+        ("/history?what=banana", "There are events and runs, and no 'banana'; here are events."),
+        ("/history?limit=banana", "'limit' means nothing to this page and was left out."),
+        ("/node/atlas/gpu/0?a=1&b=2", "'a', 'b' mean nothing to this page and were left out."),
+        ("/usage?since=banana&per=banana", "dates are written like 2026-11-21."),
         ("/node/atlas?range=banana", "There is no range 'banana'"),
-        ("/node/atlas/gpu/0?since=2026-13-99", "Dates are written like 2026-11-21."),
-        ("/history?since=banana", "'banana' is no date"),
+        ("/node/atlas/gpu/0?since=2026-13-99", "dates are written like 2026-11-21."),
+        ("/history?since=banana", "'banana' is no date and was left out"),
         ("/history?what=banana", "Nothing was recorded yet."),
     ],
 )
