@@ -59,11 +59,11 @@ class User:
 
 
 def amount(number: int | None) -> str:
-    """Say an amount of memory in binary units: `900 MB`, and from 1024 on `1.37 GB`."""
+    """Say an amount of memory: `900 MiB`, and from 1024 on `1.37 GiB`."""
     if number is None:
         return "–"
     mebibytes = number / 2**20
-    return f"{mebibytes:.0f} MB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GB"
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
 
 
 def users(view: FleetView, called: names.Called = NOTHING_ELSE) -> list[User]:

@@ -23,6 +23,8 @@ from services.web.view import Node
 
 TEXT_MAX = 200
 """Characters of a filter in an address."""
+SPAN = ("range", "since", "until")
+"""The names of a range in an address."""
 PERIODS = {"day": "Day", "week": "Week", "month": "Month"}
 
 
@@ -43,10 +45,16 @@ class Desk:
         """Return a node with its readings; None if it is not known."""
         return next((one for one in self.live.snapshot().nodes if one.node == name), None)
 
-    async def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return a page; written in a thread, because the stream must not wait for it."""
+    async def page(
+        self, template: str, status: int = 200, *, misread: Iterable[str] = (), **values: Any
+    ) -> Response:
+        """Return a page; written in a thread, because the stream must not wait for it.
+
+        `misread` are sentences about what was asked for and is not shown.
+        """
         now = self.live.now()
         fleet = self.live.fleet
+        values |= {"misread": [*misread]}
         values |= {"keeping": facts_of(fleet.recorder), "history_problem": fleet.history_problem}
         html = await asyncio.to_thread(
             self.pages.fill, template, at=now, now=now, names=self.names, **values
@@ -57,6 +65,15 @@ class Desk:
 def asked_of(request: Request) -> dict[str, str]:
     """Return what an address asks for."""
     return {name: value[:TEXT_MAX] for name, value in request.query_params.items()}
+
+
+def left_out(asked: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Say which names in an address mean nothing to a page."""
+    names = [repr(name[:TEXT_MAX]) for name in asked if name not in {*known}]
+    if not names:
+        return []
+    means, was = ("means", "was") if len(names) == 1 else ("mean", "were")
+    return [f"{', '.join(names)} {means} nothing to this page and {was} left out."]
 
 
 def span_values(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.web import past, readings
-from services.web.desk import Desk, asked_of, first_problem, span_values
+from services.web.desk import SPAN, Desk, asked_of, first_problem, left_out, span_values
 from services.web.names import find_gpu
 from services.web.recorded import Found, ask
 from services.web.series import data_of, series_of
@@ -18,14 +18,23 @@ from services.web.spans import CHART_PRESETS, Span, span_of
 
 SERIES_ROWS = 2000
 RECENT_EVENTS, RECENT_RUNS, RECENT_SESSIONS = 15, 10, 8
+RECENT_NODE_EVENTS = 10
 REFRESH_GPU, REFRESH_NODE = 5, 60
 
 
 async def past_of_node(desk: Desk, node: str, asked: Mapping[str, str]) -> dict[str, Any]:
     """Return what the page of a node shows below what is now."""
     span = span_of(asked, CHART_PRESETS, "day", desk.live.now())
-    found = await _series(desk, span, node=node)
-    return {"refresh": REFRESH_NODE, **chart_values(found, span, asked)}
+    series, events = await asyncio.gather(
+        _series(desk, span, node=node),
+        ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node),
+    )
+    return {
+        "refresh": REFRESH_NODE,
+        "events": [past.event_of(row) for row in events.rows],
+        "problem": first_problem(series, events),
+        **chart_values(series, span, asked),
+    }
 
 
 async def show_gpu(desk: Desk, request: Request) -> Response:
@@ -58,6 +67,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         root="../../../",
         here="",
         refresh=REFRESH_GPU,
+        misread=left_out(asked, SPAN),
         node=node,
         gpu=gpu,
         inventory=view.inventory if view else None,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gleaner.bus.messages import EventKind, GpuCondition, RunState
 from services.web import past
-from services.web.desk import Desk, asked_of
+from services.web.desk import Desk, asked_of, left_out
 from services.web.names import gpus_of
 from services.web.recorded import ask, search
 from services.web.spans import instant_of
@@ -29,6 +29,9 @@ async def show_history(desk: Desk, request: Request) -> Response:
     """Show events or runs, the newest first."""
     asked = asked_of(request)
     what: Literal["runs", "events"] = "runs" if asked.get("what") == "runs" else "events"
+    misread = left_out(asked, (*FILTERS, "cursor"))
+    if asked.get("what") not in (None, "", "events", "runs"):
+        misread.append(f"There are events and runs, and no {asked['what']!r}; here are {what}.")
     about, problem = _filters(asked, what)
     latencies = {name: about[name] for name in ("node", "since", "until") if name in about}
     cursor = asked.get("cursor") or None
@@ -49,6 +52,7 @@ async def show_history(desk: Desk, request: Request) -> Response:
         root="./",
         here="history",
         refresh=(REFRESH_SEARCH if is_search else REFRESH_HISTORY) if is_newest else None,
+        misread=misread,
         what=what,
         asked={name: asked.get(name, "") for name in FILTERS},
         link=_linker(given),
@@ -80,7 +84,9 @@ def _filters(asked: Mapping[str, str], what: str) -> tuple[dict[str, Any], str |
             if asked.get(name):
                 about[name] = instant_of(asked[name], is_end=name == "until")
         except (ValueError, OverflowError):
-            problem = f"{asked[name]!r} is no date; dates are written like 2026-11-21."
+            problem = (
+                f"{asked[name]!r} is no date and was left out; dates are written like 2026-11-21."
+            )
     return about, problem
 
 

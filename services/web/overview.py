@@ -38,6 +38,20 @@ class Tally:
     """Whose processes are left out of the table of users, and why."""
 
 
+def answer_of(
+    presence: Presence, gpus: Iterable[Gpu], *, simulated: bool
+) -> tuple[str, tuple[str, ...]]:
+    """Return one node's headline and details, as `show_overview` does for the fleet."""
+    counted = [gpu for gpu in gpus if gpu.schedulable]
+    number = _count(len(counted), "GPU")
+    origin = ("simulated",) if simulated else ()
+    if presence is not Presence.ONLINE:
+        return f"nothing is known now of {number}", origin
+    states = Counter(gpu.state.value for gpu in counted)
+    free = sum(states[state.value] for state in FREE)
+    return f"{free} of {number} free", (*_states(states), *origin)
+
+
 def tally(node: Node, view: NodeView, *, has_readings: bool) -> Tally:
     """Count one node."""
     gpus = [gpu for gpu in node.gpus if gpu.schedulable]
@@ -100,12 +114,7 @@ def show_overview(
 def _details(
     states: Mapping[str, int], presences: Mapping[Presence, int], silent: int, simulated: int
 ) -> tuple[str, ...]:
-    found = [f"{states['ours']} of them at work"] if states["ours"] else []
-    found += [
-        f"{states[state]} {state}"
-        for state in ("busy", "held", "dirty", "lost", "unknown")
-        if states[state]
-    ]
+    found = _states(states)
     found += [
         f"{_count(presences[presence], 'node')} {text}"
         for presence, text in (
@@ -120,6 +129,15 @@ def _details(
     if simulated:
         found.append(f"{_count(simulated, 'GPU')} simulated")
     return tuple(found)
+
+
+def _states(states: Mapping[str, int]) -> list[str]:
+    found = [f"{states['ours']} of them at work"] if states["ours"] else []
+    return found + [
+        f"{states[state]} {state}"
+        for state in ("busy", "held", "dirty", "lost", "unknown")
+        if states[state]
+    ]
 
 
 def _free_models(tallies: Sequence[Tally]) -> tuple[FreeModel, ...]:

@@ -14,6 +14,7 @@ from gleaner import fleet as known
 from gleaner import names
 from gleaner.bus.messages import GpuCondition, GpuReading, Holder, Run, SchedulerState
 from gleaner.tell import tell_clock
+from services.web.overview import answer_of
 from services.web.view import Gpu, GpuReadings, Node, Readings, ShownRun
 
 REACTION = {
@@ -53,6 +54,11 @@ def _show_facts(
     ahead = _clock_ahead(node)
     pauses = scheduler.pauses if scheduler else ()
     drains = scheduler.drains if scheduler else ()
+    shown = tuple(
+        _show_gpu(node.node, gpu, is_current=is_current, ahead=ahead, models=called.models)
+        for gpu in gpus
+    )
+    headline, details = answer_of(presence, shown, simulated=node.is_simulated)
     return Node(
         node=node.node,
         name=names.node(node.node, names.host(node), called.nodes),
@@ -60,6 +66,8 @@ def _show_facts(
         labels=inventory.labels if inventory else (),
         presence=presence,
         presence_text=_PRESENCE_TEXT[presence],
+        headline=headline,
+        details=details,
         heard_at=None if is_current else node.beat_received_at,
         simulated=node.is_simulated,
         source=inventory.source if inventory else None,
@@ -70,10 +78,7 @@ def _show_facts(
         notices_people_by=inventory.notices_people_by if inventory else None,
         reaction=REACTION[inventory.notices_opens_by] if inventory else None,
         limitations=_limitations(node, ahead),
-        gpus=tuple(
-            _show_gpu(node.node, gpu, is_current=is_current, ahead=ahead, models=called.models)
-            for gpu in gpus
-        ),
+        gpus=shown,
         people_watched=people.watched if people else None,
         people_active=people.active if people and is_current else None,
         people_reason=people.reason if people and is_current else "not known now",

@@ -36,6 +36,7 @@ USAGE_PRESETS = (
     Preset(name="year", text="Year", length=365 * DAY, points=365),
 )
 CUSTOM_POINTS = 360
+NO_DATE = "What stands in the address is no date; dates are written like 2026-11-21."
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -72,7 +73,7 @@ def span_of(
             until = instant_of(asked["until"], is_end=True) if asked.get("until") else now
             since = since or until - by_name[default].length
         except (ValueError, OverflowError):
-            return _preset(by_name[default], now, "Dates are written like 2026-11-21.")
+            return _preset(by_name[default], now, NO_DATE)
         if since >= until:
             return _preset(by_name[default], now, "The first day is not before the last.")
         return Span(since=since, until=until, preset=None)
@@ -99,4 +100,6 @@ def date_of(at: datetime, *, is_end: bool = False) -> str:
 
 
 def _preset(preset: Preset, now: datetime, problem: str | None = None) -> Span:
+    if problem is not None:
+        problem += f" What is shown here is the range {preset.name!r}."
     return Span(since=now - preset.length, until=now, preset=preset, problem=problem)

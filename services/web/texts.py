@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+TENTH_OF_AN_HOUR = 360
+SMALLEST = 0.01
+"""Of hours and what is like them; what is less must not look like nothing."""
+
 
 def age(since: datetime | None, now: datetime) -> str:
     """Return how long ago something was; `–` if it never was."""
@@ -61,18 +65,19 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def amount(number: int | None) -> str:
-    """Return an amount of memory: `900 MB`, and from 1024 on `1.37 GB`; binary units."""
+    """Return an amount of memory: `900 MiB`, and from 1024 on `1.37 GiB`."""
     if number is None:
         return "–"
     mebibytes = number / 2**20
-    return f"{_half_up(mebibytes)} MB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GB"
+    return f"{_half_up(mebibytes)} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.2f} GiB"
 
 
 def hours(since: datetime | None, now: datetime) -> str:
-    """Return how many hours ago something was: `5.2`."""
+    """Return how many hours ago something was: `5.2`; what would be 0.0 as `1 min`."""
     if since is None:
         return "–"
-    return f"{max(0.0, (now - since).total_seconds()) / 3600:.1f}"
+    length = (now - since).total_seconds()
+    return f"{length / 3600:.1f}" if length >= TENTH_OF_AN_HOUR else duration(length)
 
 
 def ratio(part: float | None, total: float | None) -> int | None:
@@ -116,5 +121,7 @@ def quantity(number: float | None, unit: str = "h") -> str:
     """Return hours and what is like them: `0.25 h`, `12.5 h`, `1,204 h`; `–` for no answer."""
     if number is None:
         return "–"
+    if 0 < number < SMALLEST / 2:
+        return f"< {SMALLEST} {unit}".rstrip()
     digits = 2 if 0 < number < 1 else 1 if number < 100 else 0
     return f"{number:,.{digits}f} {unit}".rstrip()

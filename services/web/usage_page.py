@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.web import quiet, used
-from services.web.desk import PERIODS, Desk, asked_of, first_problem, span_values
+from services.web.desk import PERIODS, SPAN, Desk, asked_of, first_problem, left_out, span_values
 from services.web.recorded import Found, ask
 from services.web.spans import DAY, USAGE_PRESETS, Span, span_of
 
@@ -24,10 +24,14 @@ async def show_usage(desk: Desk, request: Request) -> Response:
     """Show who used what."""
     asked = asked_of(request)
     span = span_of(asked, USAGE_PRESETS, "month", desk.live.now())
+    misread = left_out(asked, (*SPAN, *FILTERS, "per"))
     per = asked.get("per", "")
     if per not in PERIODS:
         days = span.length / DAY
-        per = "day" if days <= 62 else "week" if days <= 400 else "month"
+        wanted, per = per, "day" if days <= 62 else "week" if days <= 400 else "month"
+        if wanted:
+            known = ", ".join(PERIODS)
+            misread.append(f"Nothing is summed up by {wanted!r}, but by {known}; here by {per}.")
     about = {name: asked[name] for name in FILTERS if asked.get(name)}
     kinds = ("user", "group", "node", "model", per, "weekday_hour", "hour")
     *found, quotas = await asyncio.gather(
@@ -48,6 +52,7 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         root="./",
         here="usage",
         refresh=REFRESH_USAGE,
+        misread=misread,
         **span_values(span, asked, USAGE_PRESETS, FILTERS),
         asked={name: asked.get(name, "") for name in FILTERS},
         about=about,

@@ -104,6 +104,9 @@ class Node(Value):
     """Words of its administrator, to find it by."""
     presence: Presence
     presence_text: str
+    headline: str
+    """`"3 of 8 GPUs free"`, of this node alone."""
+    details: tuple[str, ...]
     heard_at: Utc | None
     """When it was last heard; None while it is online, and when it never was."""
     simulated: bool

@@ -91,7 +91,7 @@ def test_held_gpus_say_who_since_when_and_how_much_was_wasted(open_page: Open) -
 
     row = page.locator("table.held tbody tr")
     expect(row).to_have_count(1)
-    for text in ("atlas 5", "bob", "38.00 GB", "5 h 0 min", "5.0"):
+    for text in ("atlas 5", "bob", "38.00 GiB", "5 h 0 min", "5.0"):
         expect(row).to_contain_text(text)
     row.get_by_role("link").click()
     assert page.url.endswith("#atlas-GPU-atlas-0005")
@@ -102,7 +102,7 @@ def test_users_are_listed_by_memory_and_lead_to_their_gpus(open_page: Open) -> N
     names = page.locator("table.users tbody th").all_inner_texts()
 
     assert names[:2] == ["alice", "bob"]
-    expect(page.locator("table.users tbody tr").first).to_contain_text("124.00 GB")
+    expect(page.locator("table.users tbody tr").first).to_contain_text("124.00 GiB")
     page.locator("table.users").get_by_role("link", name="alice").click()
     expect(page.locator("a.tile")).to_have_count(2)
 

@@ -245,6 +245,8 @@ def test_a_hidden_page_lets_go_of_the_stream(open_page: Open, site: Site) -> Non
 
 def test_a_node_has_a_live_page_of_its_own(open_page: Open, site: Site) -> None:
     page = open_page("node/atlas")
+    expect(page.locator("h1")).to_have_text("atlas: 3 of 8 GPUs free")
+    expect(page.locator("main details.ask summary")).to_have_text(["Pause…", "Drain…"])
     site.say(now().state("atlas", 4, "busy", "eve", seconds=0))
 
     expect(page.locator("[id='atlas-GPU-atlas-0004'] .state")).to_have_text("busy")

@@ -121,7 +121,7 @@ async def test_a_lost_broker_is_said_at_once() -> None:
 async def test_users_and_runs_are_one_key_away() -> None:
     async with terminal() as shown:
         await shown.pilot.press("2")
-        assert shown.lines()["alice"][1:3] == ["124.00 GB", "2"]
+        assert shown.lines()["alice"][1:3] == ["124.00 GiB", "2"]
         assert MARKUP[:17] + "…" in shown.lines()
 
         await shown.pilot.press("3")

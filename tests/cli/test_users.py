@@ -49,7 +49,7 @@ def test_a_process_on_two_gpus_counts_twice_and_most_memory_comes_first() -> Non
     ann, bob = holder("ann", 700, 10), holder("bob", 900, 11)
     view = fleet_of([*node("h1", {0: [ann, bob], 1: [ann]}), *node("h2", {0: []})])
 
-    assert said(view) == [("ann", "1.37 GB", 2, "h1-0,1"), ("bob", "900 MB", 1, "h1-0")]
+    assert said(view) == [("ann", "1.37 GiB", 2, "h1-0,1"), ("bob", "900 MiB", 1, "h1-0")]
 
 
 def test_equal_memory_is_ordered_by_processes_and_then_by_name() -> None:
@@ -115,7 +115,7 @@ def test_a_pid_that_somebody_else_got_is_somebody_elses() -> None:
     before = node("h1", {0: [holder("ann", 100, 7)]})
     after = node("h1", {0: [holder("bob", 200, 7)]})
 
-    assert said(fleet_of([*before, *after])) == [("bob", "200 MB", 1, "h1-0")]
+    assert said(fleet_of([*before, *after])) == [("bob", "200 MiB", 1, "h1-0")]
 
 
 def test_an_owner_nobody_knows_has_a_row_too() -> None:
@@ -128,7 +128,10 @@ def test_an_owner_nobody_knows_has_a_row_too() -> None:
 def test_memory_that_is_not_known_is_not_zero() -> None:
     view = fleet_of(node("h1", {0: [holder("ann", 700), holder("ann", None), holder("bob", None)]}))
 
-    assert [(user.user, user.memory) for user in users(view)] == [("ann", "≥ 700 MB"), ("bob", "–")]
+    assert [(user.user, user.memory) for user in users(view)] == [
+        ("ann", "≥ 700 MiB"),
+        ("bob", "–"),
+    ]
 
 
 def test_the_oldest_process_is_measured_with_its_nodes_clock() -> None:
@@ -143,11 +146,11 @@ def test_the_oldest_process_is_measured_with_its_nodes_clock() -> None:
 
 def test_amounts_are_binary() -> None:
     assert [amount(number * MIB) for number in (1, 512, 1023, 1024, 1536)] == [
-        "1 MB",
-        "512 MB",
-        "1023 MB",
-        "1.00 GB",
-        "1.50 GB",
+        "1 MiB",
+        "512 MiB",
+        "1023 MiB",
+        "1.00 GiB",
+        "1.50 GiB",
     ]
 
 
@@ -159,7 +162,7 @@ def test_the_table_shows_names_as_text() -> None:
 
     assert MARKUP in text
     assert "alice" in text
-    assert "124.00 GB" in text
+    assert "124.00 GiB" in text
     assert "draco is unheard: its last 1 process not counted" in text
 
 
@@ -191,4 +194,4 @@ def test_who_is_on_an_instance_is_not_counted_on_its_parent_too() -> None:
     view = fleet_of([changed if one is inventory else one for one in messages])
 
     (ann,) = users(view)
-    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MB", 1, "n1-1")
+    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MiB", 1, "n1-1")

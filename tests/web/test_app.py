@@ -113,6 +113,8 @@ async def test_a_node_has_a_page_of_its_own(busy: Web) -> None:
     assert "All nodes › Boreas" in words(page.text)
     assert "boreas.example.org" in page.text
     assert "cygnus.example.org" not in page.text
+    assert "Boreas: 3 of 4 GPUs free 1 busy" in words(page.text)
+    assert "of 23 GPUs" not in words(page.text)
     assert 'href="../static/page.css' in page.text
 
 

@@ -82,6 +82,15 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         assert expected in page
 
 
+async def test_a_node_shows_its_latest_events(busy: Web) -> None:
+    asked = tell(busy, {"events": [gpu_event(NOW, "alice")]})
+
+    page = await text(busy, "/node/atlas")
+
+    assert "What happened all 11-21 12:00:00 GPU 0: idle → busy (alice computes)" in page
+    assert [(one.node, one.limit) for one in asked if one.what == "events"] == [("atlas", 10)]
+
+
 async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
     asked = tell(busy, {})
 
@@ -309,11 +318,15 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/usage?range=banana", "There is no range 'banana'"),
-        ("/usage?since=banana&per=banana", "Dates are written like 2026-11-21."),
+        ("/usage?range=banana", "What is shown here is the range 'month'."),
+        ("/usage?per=banana", "by 'banana', but by day, week, month; here by day."),
+        ("/history?what=banana", "There are events and runs, and no 'banana'; here are events."),
+        ("/history?limit=banana", "'limit' means nothing to this page and was left out."),
+        ("/node/atlas/gpu/0?a=1&b=2", "'a', 'b' mean nothing to this page and were left out."),
+        ("/usage?since=banana&per=banana", "dates are written like 2026-11-21."),
         ("/node/atlas?range=banana", "There is no range 'banana'"),
-        ("/node/atlas/gpu/0?since=2026-13-99", "Dates are written like 2026-11-21."),
-        ("/history?since=banana", "'banana' is no date"),
+        ("/node/atlas/gpu/0?since=2026-13-99", "dates are written like 2026-11-21."),
+        ("/history?since=banana", "'banana' is no date and was left out"),
         ("/history?what=banana", "Nothing was recorded yet."),
     ],
 )

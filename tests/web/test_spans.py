@@ -36,9 +36,9 @@ def test_an_instant_is_that_instant_in_any_zone() -> None:
     ("address", "words"),
     [
         ({"range": "fortnight"}, "There is no range 'fortnight'"),
-        ({"since": "banana"}, "Dates are written like 2026-11-21."),
-        ({"until": "9999-12-31"}, "Dates are written like 2026-11-21."),
-        ({"since": "0001-01-01"}, "Dates are written like 2026-11-21."),
+        ({"since": "banana"}, "dates are written like 2026-11-21."),
+        ({"until": "9999-12-31"}, "dates are written like 2026-11-21."),
+        ({"since": "0001-01-01"}, "dates are written like 2026-11-21."),
         ({"since": "2026-11-03", "until": "2026-11-01"}, "The first day is not before the last."),
     ],
 )

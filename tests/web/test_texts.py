@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.web.texts import age, gibibytes, milliseconds, rate, share, whole
+from services.web.texts import age, gibibytes, hours, milliseconds, quantity, rate, share, whole
 from tests.builders import NOW
 
 
@@ -43,3 +43,9 @@ def test_numbers_are_as_exact_as_people_need_them() -> None:
     ]
     assert whole(2.5, "%") == "3 %"
     assert share(3, 2) == 100
+
+
+def test_little_is_not_nothing() -> None:
+    ago = [NOW - timedelta(seconds=seconds) for seconds in (12, 72, 360, 18720)]
+    assert [hours(at, NOW) for at in ago] == ["12 s", "1 min", "0.1", "5.2"]
+    assert [quantity(0), quantity(0.004), quantity(0.02)] == ["0.0 h", "< 0.01 h", "0.02 h"]

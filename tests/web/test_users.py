@@ -28,7 +28,7 @@ async def test_users_are_added_up_by_memory_with_where_they_are(web: Web) -> Non
 
     assert [
         (one.user, texts.amount(one.memory_used_bytes), one.n_procs, one.gpus) for one in users
-    ] == [("ann", "1.37 GB", 2, ("h1-0,1",)), ("bob", "900 MB", 1, ("h1-0",))]
+    ] == [("ann", "1.37 GiB", 2, ("h1-0,1",)), ("bob", "900 MiB", 1, ("h1-0",))]
 
 
 async def test_indices_are_in_the_order_of_numbers(web: Web) -> None:

@@ -39,6 +39,13 @@ def test_the_headline_counts_idle_and_ours_as_free(busy: Web) -> None:
     )
 
 
+def test_a_node_counts_its_own_gpus_and_only_while_it_is_heard(busy: Web) -> None:
+    assert node(busy, "atlas").headline == "3 of 8 GPUs free"
+    assert node(busy, "sim-0").details == ("1 of them at work", "1 unknown", "simulated")
+    assert node(busy, "cygnus").headline == "nothing is known now of 4 GPUs"
+    assert node(busy, "cygnus").details == ()
+
+
 def test_free_gpus_are_counted_by_model_with_the_shown_names_of_their_nodes(busy: Web) -> None:
     models = {one.model: one for one in busy.live.snapshot().overview.free_models}
 

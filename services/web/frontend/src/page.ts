@@ -1,6 +1,6 @@
 // Takes the page over from the server's HTML with the first snapshot, and keeps it live.
 
-import { render } from "lit";
+import { nothing, render } from "lit";
 import { setServerTime, startAges } from "./age";
 import type { Part, Where } from "./base";
 import { type Picture, some } from "./board";
@@ -12,7 +12,7 @@ import { startCopying } from "./free";
 import { held } from "./held";
 import { LargeGrid } from "./large";
 import { startPill } from "./pill";
-import { answer, CARDS_MAX, evictions, grid, legend, users } from "./parts";
+import { answer, CARDS_MAX, evictions, grid, legend, nodeAnswer, users } from "./parts";
 import * as parts from "./parts";
 import { follow, followLarge } from "./shared";
 import type { Overview } from "./view";
@@ -50,8 +50,10 @@ function draw(): void {
   if (of.length > CARDS_MAX) return location.reload();
   const nodes = only === undefined ? taken(filter, of) : of;
   const name = (node: string) => fleet?.nodes.get(node)?.name ?? node;
-  put("answer", answer(where, overview, filter));
-  if (only === undefined) {
+  if (only !== undefined) {
+    put("answer", of[0] ? nodeAnswer(where, overview, of[0]) : nothing);
+  } else {
+    put("answer", answer(where, overview, filter));
     put("legend", legend(overview));
     put("grid", grid(where, overview, nodes));
     put("held", parts.held(where, some(held(of))));

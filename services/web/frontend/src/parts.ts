@@ -74,7 +74,20 @@ export function answer(where: Where, overview: Overview, filter: Filter): Part {
         : control(where, "pause", "Pause", null)}</div>
       ${free(overview, filter)}
     </section>
-    ${overview.connected
+    ${alarms(where, overview)}`;
+}
+
+/** Of one node, whose card below has what may be done with it. */
+export function nodeAnswer(where: Where, overview: Overview, node: Node): Part {
+  return html`<section class="answer" aria-label="Summary of this node">
+      <div class="say" role="status"><h1>${node.name}: ${node.headline}</h1>
+      <p class="details">${node.details.map((detail) => html`<span>${detail}</span> `)}</p></div>
+    </section>
+    ${alarms(where, overview)}`;
+}
+
+function alarms(where: Where, overview: Overview): Part {
+  return html`${overview.connected
       ? nothing
       : html`<p class="banner bad">${symbol("offline")} This page has lost the broker. Nothing below is current.</p>`}
     ${overview.connected && !overview.scheduler_online

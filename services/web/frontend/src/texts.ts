@@ -1,5 +1,7 @@
 // How numbers and ages are written; services/web/texts.py writes them the same.
 
+const TENTH_OF_AN_HOUR = 360;
+
 export function age(seconds: number): string {
   const whole = Math.max(0, Math.trunc(seconds));
   if (whole < 60) return `${whole} s`;
@@ -52,16 +54,16 @@ export function clock(at: string): string {
   return new Date(at).toISOString().slice(11, 19);
 }
 
-/** `900 MB`, and from 1024 on `1.37 GB`; binary units. */
+/** `900 MiB`, and from 1024 on `1.37 GiB`. */
 export function amount(bytes: number | null): string {
   if (bytes === null) return "–";
   const mebibytes = bytes / 2 ** 20;
-  return mebibytes < 1024 ? `${Math.round(mebibytes)} MB` : `${(mebibytes / 1024).toFixed(2)} GB`;
+  return mebibytes < 1024 ? `${Math.round(mebibytes)} MiB` : `${(mebibytes / 1024).toFixed(2)} GiB`;
 }
 
-/** `5.2` */
+/** `5.2`; what would be 0.0 as `1 min` */
 export function hours(seconds: number): string {
-  return (Math.max(0, seconds) / 3600).toFixed(1);
+  return seconds >= TENTH_OF_AN_HOUR ? (seconds / 3600).toFixed(1) : age(seconds);
 }
 
 /** In whole percent, and more than 100 where it is more. */

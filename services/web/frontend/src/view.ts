@@ -114,6 +114,8 @@ export interface Node {
   labels: string[];
   presence: Presence;
   presence_text: string;
+  headline: string;
+  details: string[];
   heard_at: string | null;
   simulated: boolean;
   source: string | null;
