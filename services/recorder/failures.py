@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from services.recorder.lock import InUse
+
 UNREACHABLE = (OperationalError, InterfaceError, NoConnection, OSError)
 """The disk is full, the file locked, the server away: worth another try."""
 _AWAY = ("08", "28", "3D", "53", "57")
@@ -23,6 +25,8 @@ def may_pass(error: Exception) -> bool:
 def words_of(error: Exception) -> str:
     """Return an error without the statement and its parameters."""
     cause = getattr(error, "orig", None) or error
+    if isinstance(cause, InUse):
+        return str(cause)
     if isinstance(cause, OSError) and cause.strerror and cause.filename is None:
         # A server that is away: "[Errno 2] No such file or directory", where its socket was.
         return f"it cannot be reached ({cause.strerror})"
