@@ -34,6 +34,9 @@ LONG = timedelta(days=36500)
 FOR_EVER = Retention(samples=LONG, events=LONG, five_minutes=LONG, hours=LONG)
 
 
+pytestmark = pytest.mark.real
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More than a page of samples, and some of everything."""

@@ -27,6 +27,8 @@ from tests.recorder.test_month import (
     settle,
 )
 
+pytestmark = pytest.mark.real
+
 _SLOT = 300_000_000
 _HOUR = 12 * _SLOT
 _DAY = 24 * _HOUR

@@ -21,6 +21,8 @@ from tests.postgres import Postgres
 from tests.recorder.builders import an_event
 from tests.recorder.test_month import START, a_sample, event, record, settle
 
+pytestmark = pytest.mark.real
+
 Place = Callable[[str], str]
 
 
@@ -73,14 +75,12 @@ async def test_a_copy_of_a_file_has_every_row(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".sqlite", ".lock"}
 
 
-@pytest.mark.real
 async def test_a_copy_to_a_server_and_back_has_every_row(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     await moved_and_back(lambda name: postgres.database(f"moved {name}"), file_in(tmp_path))
 
 
-@pytest.mark.real
 async def test_a_server_database_that_has_rows_is_no_target(
     tmp_path: Path, postgres: Postgres
 ) -> None:
@@ -227,7 +227,6 @@ async def test_migrating_makes_a_file_able_to_shrink(tmp_path: Path) -> None:
     assert not (await bring_up_to_date(where)).can_shrink_now
 
 
-@pytest.mark.real
 async def test_migrating_an_empty_server_database_makes_the_tables(postgres: Postgres) -> None:
     where = postgres.database("empty")
 

@@ -33,6 +33,8 @@ from tests.recorder.builders import (
     url,
 )
 
+pytestmark = pytest.mark.real
+
 
 def numbers(*events: Event) -> list[Number]:
     return [

@@ -22,6 +22,8 @@ from tests.builders import NOW, until
 from tests.recorder.builders import an_event, count, hours_of, recording, url
 from tests.recorder.test_month import a_sample, event, record, rows, settle
 
+pytestmark = pytest.mark.real
+
 LONG = Retention(
     samples=timedelta(days=30), events=timedelta(days=731), five_minutes=timedelta(days=90)
 )
