@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 
 from gleaner.bus.messages import Availability, RecorderState
 
@@ -30,6 +31,11 @@ def problem_of(state: RecorderState | None, recorders: Iterable[Availability]) -
     return None
 
 
+def zone_of(state: RecorderState | None) -> str:
+    """Return where days and hours of the day are counted, behind "in"."""
+    return (state.time_zone if state else None) or "the recorder's time zone"
+
+
 def facts_of(state: RecorderState | None) -> list[str]:
     """Return how large history is, how far it goes back, and what is missing in it."""
     if state is None:
@@ -38,7 +44,10 @@ def facts_of(state: RecorderState | None) -> list[str]:
     if state.used_bytes is not None:
         most = "" if state.max_bytes is None else f" of at most {_size(state.max_bytes)}"
         facts.append(f"{_size(state.used_bytes)}{most}")
-    facts += [f"{_NAMES.get(name, name)} since {at:%Y-%m-%d}" for name, at in state.oldest.items()]
+    facts += [
+        f"{_NAMES.get(name, name)} since {_local_day(at) if name == 'days' else at:%Y-%m-%d}"
+        for name, at in state.oldest.items()
+    ]
     facts += [
         f"for want of room no {_NAMES.get(name, name)} before {at:%Y-%m-%d %H:%M}"
         for name, at in state.shortened.items()
@@ -57,6 +66,15 @@ _NAMES = {
     "hours": "hours",
     "days": "days",
 }
+
+
+def _local_day(at: datetime) -> date:
+    """Return the date of a day that begins at some midnight: that nearest to it in UTC.
+
+    Right from ten hours behind UTC to thirteen ahead of it, also where no names of zones are
+    installed.
+    """
+    return (at + timedelta(hours=13)).date()
 
 
 def _size(number: int) -> str:

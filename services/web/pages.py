@@ -60,6 +60,7 @@ class Pages:
             "age": texts.age,
             "amount": texts.amount,
             "gib": texts.gibibytes,
+            "memory": texts.memory,
             "rate": texts.rate,
             "duration": texts.duration,
             "hours": texts.hours,

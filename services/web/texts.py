@@ -36,6 +36,11 @@ def gibibytes(number: int | None) -> str:
     return f"{amount:.1f}" if amount < 100 else f"{amount:.0f}"
 
 
+def memory(number: int | None) -> str:
+    """Return bytes as `31.2 GiB`; `–` for no answer."""
+    return "–" if number is None else f"{gibibytes(number)} GiB"
+
+
 def rate(bytes_per_second: float | None) -> str:
     """Return what goes over a network: `8.0 MB/s`; `–` for no answer."""
     return "–" if bytes_per_second is None else f"{bytes_per_second / 1e6:.1f} MB/s"

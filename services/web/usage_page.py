@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gleaner.keeping import zone_of
 from services.web import quiet, used
 from services.web.desk import PERIODS, SPAN, Desk, asked_of, first_problem, left_out, span_values
 from services.web.recorded import Found, ask
@@ -66,6 +67,7 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         problem=first_problem(by_kind["user"]),
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
         week=week,
+        zone=zone_of(desk.live.fleet.recorder),
         weekdays=quiet.WEEKDAYS,
         quiet=()
         if of_one

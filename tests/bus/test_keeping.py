@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
 
 from gleaner.bus.messages import Availability, RecorderState
-from gleaner.keeping import facts_of, problem_of
+from gleaner.keeping import facts_of, problem_of, zone_of
 from tests.builders import NOW
 
 WELL = RecorderState(database="sqlite", used_bytes=9_900_000_000, at=NOW)
@@ -68,3 +68,16 @@ def test_size_age_and_what_is_missing_are_told() -> None:
         f"kept aside: {ASIDE}",
     ]
     assert facts_of(None) == []
+
+
+@pytest.mark.parametrize("begins", ["2026-11-20T23:00", "2026-11-21T00:00", "2026-11-21T10:00"])
+def test_days_begin_at_a_midnight_wherever_that_is(begins: str) -> None:
+    oldest = {"days": datetime.fromisoformat(begins).replace(tzinfo=UTC)}
+    state = WELL.model_copy(update={"used_bytes": None, "oldest": oldest})
+
+    assert facts_of(state) == ["days since 2026-11-21"]
+
+
+def test_the_time_zone_has_its_name_where_the_recorder_says_it() -> None:
+    assert zone_of(WELL.model_copy(update={"time_zone": "Asia/Tokyo"})) == "Asia/Tokyo"
+    assert zone_of(WELL) == zone_of(None) == "the recorder's time zone"

@@ -107,6 +107,13 @@ async def test_an_unknown_node_is_not_found(busy: Web) -> None:
     assert "<b>nowhere" not in page.text
 
 
+async def test_what_is_not_known_is_one_dash_without_a_unit(busy: Web) -> None:
+    page = words((await busy.client.get("/")).text)
+
+    assert "– GiB" not in page
+    assert "7 – –" not in page
+
+
 async def test_a_node_has_a_page_of_its_own(busy: Web) -> None:
     page = await busy.client.get("/node/boreas")
 

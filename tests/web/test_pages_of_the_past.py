@@ -425,6 +425,7 @@ async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> 
         used_bytes=5_000_000,
         oldest={"events": NOW},
         lost_events=3,
+        time_zone="Europe/Berlin",
         at=NOW,
     )
     await busy.say([state])
@@ -433,6 +434,7 @@ async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> 
         assert "Nothing is recorded, what happens waits at the nodes" in await text(busy, path)
     for path in ("/usage", "/history"):
         assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
+    assert "by hour of the week in Europe/Berlin" in await text(busy, "/usage")
     metrics = (await busy.client.get("/metrics")).text
     assert "gleaner_history_problem 1\n" in metrics
     assert "gleaner_history_lost_events 3\n" in metrics

@@ -6,7 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from services.web.texts import age, gibibytes, hours, milliseconds, quantity, rate, share, whole
+from services.web.texts import (
+    age,
+    gibibytes,
+    hours,
+    memory,
+    milliseconds,
+    quantity,
+    rate,
+    share,
+    whole,
+)
 from tests.builders import NOW
 
 
@@ -26,7 +36,14 @@ def test_an_age_has_two_units_at_most(seconds: float, text: str) -> None:
 
 
 def test_no_answer_is_a_dash_and_never_zero() -> None:
-    dashes = (age(None, NOW), gibibytes(None), milliseconds(None), rate(None), whole(None, "%"))
+    dashes = (
+        age(None, NOW),
+        gibibytes(None),
+        memory(None),
+        milliseconds(None),
+        rate(None),
+        whole(None, "%"),
+    )
     assert set(dashes) == {"–"}
     assert share(None, 10) is None
     assert share(5, 0) is None

@@ -152,6 +152,9 @@ class RecorderState(Message):
     """That were kept as they came; the newest thousand."""
     behind_since: Utc | None = None
     """Since when samples wait longer than usual to be summed up; None: they do not."""
+    time_zone: str | None = None
+    """In which hours of the day, days and months are counted, like `Europe/Berlin`; None: an
+    older recorder, which does not say."""
     at: Utc
 
 

@@ -225,6 +225,7 @@ GOLDEN: tuple[Message, ...] = (
         lost_events=3,
         unreadable_messages=1,
         behind_since=NOW,
+        time_zone="Europe/Berlin",
         at=NOW,
     ),
     Request(

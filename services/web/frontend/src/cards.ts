@@ -24,6 +24,7 @@ import {
   age,
   gibibytes,
   level,
+  memory,
   milliseconds,
   minute,
   rate,
@@ -61,7 +62,7 @@ function chip(gpu: Gpu, holder: Gpu["holders"][number]): Part {
   const isKnown = holder.memory_used_bytes !== null && gpu.memory_total_bytes;
   const part = isKnown ? `${share(holder.memory_used_bytes, gpu.memory_total_bytes)}%` : "?";
   const living = gpu.holders.filter((one) => one.alive).map((one) => one.pid);
-  return html`<span class="chip${holder.run ? " ours" : ""}${holder.alive ? "" : " dead"}" tabindex="0">${holder.pid}@${userName(holder)} (${part})${holder.ignored ? " ignored" : ""}${holder.alive ? "" : " probably dead"}<span class="tip" role="note"><code>${holder.command ?? "command not known"}</code><span>${gibibytes(holder.memory_used_bytes)} GiB${holder.container ? `, container ${holder.container_name ?? holder.container}` : ""}</span><span>${holder.started_at ? html`started ${minute(holder.started_at)} UTC, ${since(holder.started_at)} ago` : "start not known"}</span>${holder.alive ? nothing : html`<span>the driver lists it, the system does not${living.length ? `; alive here: ${living.join(", ")}` : ""}</span>`}</span></span>`;
+  return html`<span class="chip${holder.run ? " ours" : ""}${holder.alive ? "" : " dead"}" tabindex="0">${holder.pid}@${userName(holder)} (${part})${holder.ignored ? " ignored" : ""}${holder.alive ? "" : " probably dead"}<span class="tip" role="note"><code>${holder.command ?? "command not known"}</code><span>${memory(holder.memory_used_bytes)}${holder.container ? `, container ${holder.container_name ?? holder.container}` : ""}</span><span>${holder.started_at ? html`started ${minute(holder.started_at)} UTC, ${since(holder.started_at)} ago` : "start not known"}</span>${holder.alive ? nothing : html`<span>the driver lists it, the system does not${living.length ? `; alive here: ${living.join(", ")}` : ""}</span>`}</span></span>`;
 }
 
 function heldBy(gpu: Gpu): Part {
@@ -80,16 +81,21 @@ function why(gpu: Gpu): Part {
   return html`<ul>${gpu.blockers.map((blocker) => html`<li>${blocker.text}</li>`)}</ul>`;
 }
 
+/** Nothing is known at all: one dash, not a sum of dashes. */
+function ofMemory({ memory_used_bytes: used, memory_total_bytes: total }: Gpu): Part {
+  return html`${gibibytes(used)}${used === null && total === null ? nothing : html`<span class="quiet"> / ${memory(total)}</span>`}`;
+}
+
 function gpuRow(node: Node, gpu: Gpu, hour: Hour): Part {
-  const memory = share(gpu.memory_used_bytes, gpu.memory_total_bytes);
-  const memoryLevel = level(gpu.memory_used_bytes === null || !gpu.memory_total_bytes ? null : memory, 10, 75);
+  const filled = share(gpu.memory_used_bytes, gpu.memory_total_bytes);
+  const memoryLevel = level(gpu.memory_used_bytes === null || !gpu.memory_total_bytes ? null : filled, 10, 75);
   const state = shownState(node, gpu);
   return html`<tr role="row" id=${anchor(gpu)} class="s-${state}">
     <th role="rowheader" scope="row"><b>${shownIndex(gpu)}</b> <span class="quiet" title="${gpu.name ?? ""} ${gpu.gpu}">${gpu.model}</span></th>
     <td role="cell" data-label="State"><span class="state">${symbol(state)}${stateText(state)}</span> ${gpu.since ? html`<span class="quiet">${since(gpu.since)}</span>` : nothing}</td>
     <td role="cell" data-label="Utilization"><span class="number">${meter(gpu.utilization_percent, 10, 50)}</span>${sparkline(hour[gpu.gpu])}${bar(share(gpu.utilization_percent, 100), `rate ${level(gpu.utilization_percent, 10, 50)}`)}</td>
-    <td role="cell" data-label="Memory"><span class="number">${gibibytes(gpu.memory_used_bytes)}<span class="quiet"> / ${gibibytes(gpu.memory_total_bytes)} GiB</span></span>${bar(memory, `memory ${memoryLevel}`)}${(gpu.unattributed_memory_bytes ?? 0) >= UNATTRIBUTED_BYTES ? html`<span class="quiet">${gibibytes(gpu.unattributed_memory_bytes)} GiB by nobody known</span>` : nothing}</td>
-    <td role="cell" data-label="Heat and power"><span class="number">${whole(gpu.temperature_celsius, "°C")} <span class="quiet">${whole(gpu.power_watts, "W")}</span></span></td>
+    <td role="cell" data-label="Memory"><span class="number">${ofMemory(gpu)}</span>${bar(filled, `memory ${memoryLevel}`)}${(gpu.unattributed_memory_bytes ?? 0) >= UNATTRIBUTED_BYTES ? html`<span class="quiet">${gibibytes(gpu.unattributed_memory_bytes)} GiB by nobody known</span>` : nothing}</td>
+    <td role="cell" data-label="Heat and power"><span class="number">${whole(gpu.temperature_celsius, "°C")}${gpu.temperature_celsius === null && gpu.power_watts === null ? nothing : html` <span class="quiet">${whole(gpu.power_watts, "W")}</span>`}</span></td>
     <td role="cell" data-label="Held by" class="who">${heldBy(gpu)}</td>
     <td role="cell" data-label="Why nothing starts" class="why">${why(gpu)}</td>
   </tr>`;
@@ -136,7 +142,7 @@ function processes(node: Node): Part {
     ${rows.length
       ? html`<table role="table" class="processes">${heads("PID", "User", "Command", "GPU", "Memory", "Runs for")}
           <tbody role="rowgroup">${rows.map(
-            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell" data-label="User">${userName(holder)}</td><td role="cell" data-label="Command" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">probably dead</span>`}</td><td role="cell" data-label="GPU" class="number">${shownIndex(gpu)}</td><td role="cell" data-label="Memory" class="number">${gibibytes(holder.memory_used_bytes)} GiB</td><td role="cell" data-label="Runs for" class="number">${since(holder.started_at)}</td></tr>`,
+            ({ gpu, holder }) => html`<tr role="row"><th role="rowheader" scope="row" class="number">${holder.pid}</th><td role="cell" data-label="User">${userName(holder)}</td><td role="cell" data-label="Command" class="command"><code>${holder.command ?? "?"}</code>${holder.run ? html` <span class="badge ours">ours</span>` : nothing}${holder.ignored ? html` <span class="quiet">ignored: ${holder.ignored}</span>` : nothing}${holder.alive ? nothing : html` <span class="badge lost">probably dead</span>`}</td><td role="cell" data-label="GPU" class="number">${shownIndex(gpu)}</td><td role="cell" data-label="Memory" class="number">${memory(holder.memory_used_bytes)}</td><td role="cell" data-label="Runs for" class="number">${since(holder.started_at)}</td></tr>`,
           )}</tbody></table>`
       : html`<p class="quiet">no process holds a GPU</p>`}
   </section>`;
@@ -169,7 +175,7 @@ function facts(node: Node): Part {
     ${host
       ? html`${measured("CPU", meter(host.cpu_percent))}
           ${measured("Load", html`${meter(ratio(host.load_1_minute, host.cpu_count))}${host.cpu_count ? html` <span class="quiet">of ${host.cpu_count} cores</span>` : nothing}`)}
-          ${measured("Memory", html`${meter(ratio(host.memory_used_bytes, host.memory_total_bytes))} <span class="quiet">${gibibytes(host.memory_used_bytes)} / ${gibibytes(host.memory_total_bytes)} GiB</span>`)}
+          ${measured("Memory", html`${meter(ratio(host.memory_used_bytes, host.memory_total_bytes))} <span class="quiet">${gibibytes(host.memory_used_bytes)} / ${memory(host.memory_total_bytes)}</span>`)}
           ${host.disks.map((disk) => measured(disk.mount, meter(ratio(disk.used_bytes, disk.total_bytes))))}
           ${host.network_received_bytes_per_second === null ? nothing : measured("Network", html`${rate(host.network_received_bytes_per_second)} <span class="quiet">in, ${rate(host.network_sent_bytes_per_second)} out</span>`)}
           ${host.uptime_seconds === null ? nothing : fact("Up for", age(host.uptime_seconds))}`

@@ -23,7 +23,7 @@ import { ROWS_MAX, type Some } from "./board";
 import { type Filter, shownState } from "./filter";
 import { command } from "./free";
 import type { Held } from "./held";
-import { amount, gibibytes, milliseconds, share, tenths, whole } from "./texts";
+import { amount, memory, milliseconds, share, tenths, whole } from "./texts";
 import type { FreeModel, Gpu, Node, Offer, Overview, ShownRun, User } from "./view";
 
 /** With more nodes the page is the grid alone; each node has a page of its own. */
@@ -109,9 +109,9 @@ function tile(where: Where, node: Node, gpu: Gpu): Part {
   return html`<li><a class="tile s-${state}" data-fill=${tenths(gpu.utilization_percent)} href=${gpuHref(where, gpu)}>
     <span class="tile-head">${symbol(state)}<b>${stateText(state)}</b> <span class="tile-since">${gpu.since ? since(gpu.since) : nothing}</span></span>
     <span class="tile-who" title=${gpu.summary}>${who(gpu)}</span>
-    <span class="tile-foot"><span><span class="unseen">GPU </span><b>${shownIndex(gpu)}</b></span> ${gpu.last
+    <span class="tile-foot"><span><span class="unseen">GPU </span><b>${shownIndex(gpu)}</b></span> ${gpu.utilization_percent === null && gpu.memory_used_bytes === null
       ? nothing
-      : html`<span>${whole(gpu.utilization_percent, "%")}</span> <span>${gibibytes(gpu.memory_used_bytes)} GiB</span>`}</span>
+      : html`<span>${whole(gpu.utilization_percent, "%")}</span> <span>${memory(gpu.memory_used_bytes)}</span>`}</span>
     ${bar(share(gpu.memory_used_bytes, gpu.memory_total_bytes), "memory")}</a></li>`;
 }
 

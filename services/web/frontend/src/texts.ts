@@ -19,6 +19,10 @@ export function gibibytes(bytes: number | null | undefined): string {
   return amount < 100 ? amount.toFixed(1) : amount.toFixed(0);
 }
 
+export function memory(bytes: number | null | undefined): string {
+  return bytes == null ? "–" : `${gibibytes(bytes)} GiB`;
+}
+
 export function rate(bytesPerSecond: number | null): string {
   return bytesPerSecond === null ? "–" : `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`;
 }
