@@ -32,7 +32,7 @@ async def test_what_was_held_on_a_silent_node_is_not_held_now(busy: Web) -> None
     assert held(busy.live.moment().facts) == []
 
 
-def test_wasted_hours_are_told_with_a_decimal_and_never_below_zero() -> None:
+def test_wasted_hours_are_told_with_a_decimal_and_little_in_its_own_unit() -> None:
     assert texts.hours(NOW - timedelta(minutes=90), NOW) == "1.5"
-    assert texts.hours(NOW + timedelta(minutes=90), NOW) == "0.0"
+    assert texts.hours(NOW + timedelta(minutes=90), NOW) == "0 s"
     assert texts.hours(None, NOW) == "–"
