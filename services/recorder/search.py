@@ -89,8 +89,9 @@ def kinds_of(query: HistoryQuery) -> frozenset[str]:
     if query.state:
         of_state = {kind for kind, states in _STATES.items() if query.state in states}
         if not of_state:
-            known = ", ".join(state for states in _STATES.values() for state in states)
-            raise BadQuestion(f"nothing is ever {query.state!r}; state is one of {known}")
+            known = dict.fromkeys(state for states in _STATES.values() for state in states)
+            told = ", ".join(known)
+            raise BadQuestion(f"nothing is ever {query.state!r}; state is one of {told}")
         kinds &= of_state
     return frozenset(kinds)
 

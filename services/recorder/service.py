@@ -234,6 +234,7 @@ class Recorder:
             lost_events=self._condition.lost_events,
             unreadable_messages=self._condition.unreadable_messages,
             behind_since=self._behind_since,
+            time_zone=self._store.zone,
             at=now,
         )
         if self._said is None or state != self._said.model_copy(update={"at": now}):

@@ -32,7 +32,8 @@ class Store:
 
     def __init__(self, url: str, zone: str = "UTC") -> None:
         self._database = Database(url)
-        self._zone = zone
+        self.zone = zone
+        """By whose days and months it counts."""
         self.local = LocalTime()
         self.names = Names()
         self._names_are_certain = False
@@ -86,7 +87,7 @@ class Store:
             self._names_are_certain = False
             async with self._change() as connection:
                 self._streams = await read_streams(connection, self.names)
-                self.local = await read_zones(connection, self._zone, self.name)
+                self.local = await read_zones(connection, self.zone, self.name)
         except BaseException:
             await self.close()
             raise
