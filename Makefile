@@ -8,7 +8,7 @@ FRONT_END := $(shell find services/web/frontend -type f -not -path '*/node_modul
 $(shell [ -x .venv/bin/python ] || rm -rf .make)
 PACKAGE := pyproject.toml hatch_build.py scripts/setup.sh $(FRONT_END)
 
-.PHONY: help run setup setup-test check test test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock clean
+.PHONY: help run setup setup-test check test test-style test-pure test-devices test-system test-browser test-recorder test-compose docs test-gpu bench-reaction bench-node bench-passes bench-start bench-recorder bench-history bench-web bench-scheduler bench-deploy lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,15 +21,19 @@ setup: .make/run  ## Make .venv with the command .venv/bin/gleaner
 setup-test: .make/test  ## Add what the tests need, from PyPI and from the distribution
 
 check: .make/dev  ## Linters, types, import rules, pure and in-memory tests (a minute)
+	@$(MAKE) --no-print-directory -j 2 -O test-pure test-style
+
+test-style: .make/dev
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	scripts/check-front-end.sh
-	$(PYTHON) -m pytest -q -n 2 -m "$(CHEAP)"
+test-pure: .make/dev
+	$(PYTHON) -m pytest -q -n 3 -m "$(CHEAP)" $(addprefix --ignore tests/,browser e2e faults gpu)
 
 test: setup-test  ## Everything: check, then brokers, processes, devices, browser, the whole system
-	+$(MAKE) --no-print-directory -j 2 -O test-devices test-system check test-browser test-recorder
+	+$(MAKE) --no-print-directory -j 2 -O test-devices test-system test-style test-pure test-browser test-recorder
 
 # Tests that hold devices open would see each other's processes, so these two stages follow each
 # other; beside them goes what holds none.

@@ -27,7 +27,7 @@ from services.recorder.packing import unpack
 from services.recorder.questions import Read
 from services.recorder.tables import event, from_microseconds
 
-LOOKED_THROUGH = 15_000
+LOOKED_THROUGH = 10_000
 """Events of one page: a seventh of a second or so."""
 AT_ONCE = 1500
 """Between two readings others get their turn."""
