@@ -95,10 +95,29 @@ class Sample(Value):
     """Who holds it, without processes that are ignored; None where nobody can tell."""
 
 
+class HostSample(Value):
+    """The host over one sample interval; None is no answer."""
+
+    at: Utc
+    seconds: float
+    """The interval this sample stands for."""
+    cpu_percent: float | None = None
+    """Of all cores, over the interval."""
+    load_1_minute: float | None = None
+    memory_used_bytes: int | None = None
+    """In use at its end; what the kernel would give up for others is not."""
+    network_received_bytes_per_second: float | None = None
+    """Of all real interfaces, over the interval."""
+    network_sent_bytes_per_second: float | None = None
+    disk_used_percent: float | None = None
+    """Of the local file system that is fullest at its end."""
+
+
 class Samples(Value):
-    """A minute of samples of all GPUs of a node."""
+    """A minute of samples of all GPUs of a node, and of the node itself."""
 
     samples: tuple[Sample, ...]
+    host: tuple[HostSample, ...] = ()
 
 
 @on("node/{node}/event", writer=Writer.NODE, retain=False, qos=QoS.AT_LEAST_ONCE)
@@ -181,6 +200,9 @@ class HistoryQuery(Message):
     stage; `last_hour`: each GPU's utilization, one row for each node, a few nodes a page."""
     node: str | None = None
     gpu: str | None = None
+    of: Literal["host"] | None = None
+    """Of samples, and of the series of a node: `host`: what its CPU, memory, network and disks
+    did; None: its GPUs."""
     kind: str | None = None
     user: str | None = None
     """Of sessions and usage: this person's only; of events and runs: those that name them."""

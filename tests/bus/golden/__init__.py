@@ -152,6 +152,7 @@ GOLDEN: tuple[Message, ...] = (
         what="events",
         node="n1",
         gpu="GPU-1",
+        of="host",
         kind="gpu",
         user="user1",
         entry="fold",
