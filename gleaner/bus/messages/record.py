@@ -93,6 +93,8 @@ class Sample(Value):
     """By the driver's counter since the sample before; None after a start or a reset of it."""
     users: tuple[SampleUser, ...] | None = None
     """Who holds it, without processes that are ignored; None where nobody can tell."""
+    schedulable: bool = True
+    """False in MIG mode: what can be used are its instances, if it has any."""
 
 
 class HostSample(Value):
