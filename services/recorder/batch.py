@@ -141,8 +141,11 @@ def _chunks(names: Names, one: Number, own: rows.Rows) -> list[rows.Row]:
         "stream": names.streams[one.node, one.stream],
         "sequence": one.sequence,
     }
-    found = samples.by_slot(own.samples)
-    return [place | {"slot": slot, "samples": mine} for slot, mine in found.items()]
+    found, hosts = samples.by_slot(own.samples), samples.by_slot(own.hosts)
+    return [
+        place | {"slot": slot, "samples": found.get(slot, []), "hosts": hosts.get(slot, [])}
+        for slot in sorted(found.keys() | hosts.keys())
+    ]
 
 
 def _stream_rows(names: Names, batch: Batch) -> list[rows.Row]:

@@ -62,6 +62,8 @@ def check(query: HistoryQuery) -> None:
             raise BadQuestion(f"{name} goes with events and runs, not with {query.what}")
     if query.user is not None and query.what == "samples":
         raise BadQuestion("user goes with sessions, runs, events and usage, not with samples")
+    if query.of is not None and (query.what != "samples" or query.gpu is not None):
+        raise BadQuestion("of goes with samples and series of a node, and with no GPU")
     if query.by is not None or query.points is not None:
         raise BadQuestion(f"by goes with usage and points with series, not with {query.what}")
     if query.since is not None and query.until is not None and query.since >= query.until:

@@ -76,6 +76,8 @@ def question_of(query: HistoryQuery, now: datetime) -> Question:
     if query.what == "series" and query.node is None and query.gpu is None:
         raise BadQuestion("a series is of one GPU or node; name it")
     _refuse_what_is_not_theirs(query)
+    if query.of is not None and (query.node is None or query.gpu is not None):
+        raise BadQuestion("the series of a host is that of a node; name it, and no GPU")
     if query.cursor is not None:
         return _turned(query, query.cursor, now)
     until = query.until or now
@@ -134,6 +136,7 @@ def _refuse_what_is_not_theirs(query: HistoryQuery) -> None:
     fits = {
         "by": ("usage",),
         "points": ("series",),
+        "of": ("series",),
         "user": ("usage", "quotas"),
         "kind": (),
         "entry": (),

@@ -26,6 +26,9 @@ from services.recorder.tables import (
     device,
     event,
     gap,
+    host_1h,
+    host_5m,
+    name,
     run,
     sample_1h,
     sample_5m,
@@ -63,9 +66,10 @@ class Retention:
             deletion(gap, gap.c.noticed_at < events),
             deletion(dead_letter, dead_letter.c.received_at < events),
             deletion(stream, stream.c.updated_at < events),
-            deletion_of_rolled(sample_5m, five_minutes),
+            *deletions_of_five_minutes(five_minutes),
             # A day goes when its last hour does.
             deletion_of_rolled(sample_1h, hours - timedelta(days=1)),
+            deletion_of_rolled(host_1h, hours - timedelta(days=1)),
             deletion(use_1h, use_1h.c.start < hours),
         )
 
@@ -74,17 +78,23 @@ class Retention:
         return now - self.samples
 
 
+def deletions_of_five_minutes(before: datetime) -> tuple[Delete, ...]:
+    """Return the statements that delete sums of five minutes; each is repeated too."""
+    return tuple(deletion_of_rolled(table, before) for table in (sample_5m, host_5m))
+
+
 def deletion_of_rolled(table: Table, before: datetime) -> Delete:
     """Return the statement that deletes some of the sums before an instant; it is repeated too."""
-    # By device, as the rows lie: nothing else knows where the old ones are.
-    devices = union_all(select(device.c.id), select(literal(EVERY))).subquery()
-    of_device = and_(table.c.device == devices.c.id, table.c.start < before)
-    if table is sample_5m:
+    # By device or node, as the rows lie: nothing else knows where the old ones are.
+    owner = table.c[0]
+    known = select(name.c.id) if owner.name == "node" else select(device.c.id)
+    owners = union_all(known, select(literal(EVERY))).subquery()
+    of_owner = and_(owner == owners.c.id, table.c.start < before)
+    if table in (sample_5m, host_5m):
         # Not while samples are there from which they would be made again.
-        of_device = and_(of_device, table.c.start < select(sealed.c.until).scalar_subquery())
-    old = select(table.c.device, table.c.start).select_from(devices.join(table, of_device))
-    key = tuple_(table.c.device, table.c.start)
-    return delete(table).where(key.in_(old.limit(BATCH)))
+        of_owner = and_(of_owner, table.c.start < select(sealed.c.until).scalar_subquery())
+    old = select(owner, table.c.start).select_from(owners.join(table, of_owner))
+    return delete(table).where(tuple_(owner, table.c.start).in_(old.limit(BATCH)))
 
 
 def deletion(table: Table, where: ColumnElement[bool]) -> Delete:

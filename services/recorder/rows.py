@@ -37,6 +37,7 @@ class Rows:
     event: Row | None
     run: Row | None = None
     samples: tuple[Row, ...] = ()
+    hosts: tuple[Row, ...] = ()
 
 
 def rows_of(event: Event, received_at: datetime) -> Rows:
@@ -50,7 +51,7 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         text = getattr(event, name)
         if len(text) > NAME_CHARACTERS or "\0" in text:
             raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
-    run, samples = _run(event), _samples(event)
+    run, (samples, hosts) = _run(event), _samples(event)
     gpu = event.data.get("gpu")
     row: Row = {
         "node": event.node,
@@ -64,8 +65,8 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         # The samples themselves have rows of their own.
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-    # The samples have rows of their own.
-    return Rows(event=None if samples else row, run=run, samples=samples)
+    has_own_rows = bool(samples or hosts)
+    return Rows(event=None if has_own_rows else row, run=run, samples=samples, hosts=hosts)
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
@@ -126,34 +127,44 @@ def _run(event: Event) -> Row | None:
     }
 
 
-def _samples(event: Event) -> tuple[Row, ...]:
+def _samples(event: Event) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Return the samples of GPUs, and those of the host."""
     if event.kind != EventKind.SAMPLES:
-        return ()
+        return (), ()
     try:
-        samples = Samples.model_validate_json(to_json(event.data)).samples
+        said = Samples.model_validate_json(to_json(event.data))
     except ValidationError:
-        return ()
+        return (), ()
     rows = tuple(
         {
             "node": event.node,
             **sample.model_dump(exclude={"users"}),
             "users": _users(sample),
+            # What nearly all are takes no room.
+            "schedulable": None if sample.schedulable else False,
         }
-        for sample in samples
+        for sample in said.samples
     )
-    return rows if all(map(_counts, rows)) else ()
+    hosts = tuple(sample.model_dump() for sample in said.host)
+    is_fit = all(_is_fit(row["gpu"]) and _is_fit(row["state"]) for row in rows)
+    return (rows, hosts) if is_fit and all(map(_counts, (*rows, *hosts))) else ((), ())
 
 
 def _counts(row: Row) -> bool:
     """Whether sums over such rows stay what they are."""
-    numbers = [value for value in row.values() if isinstance(value, (int, float))]
+    numbers = ((name, value) for name, value in row.items() if isinstance(value, (int, float)))
     return (
-        _is_fit(row["gpu"])
-        and _is_fit(row["state"])
-        and all(abs(number) <= LARGEST for number in numbers)
+        all(abs(number) <= _most(name) for name, number in numbers)
         and 0 < row["seconds"] <= DAY_SECONDS
         and FIRST_YEAR < row["at"].year < LAST_YEAR
     )
+
+
+def _most(reading: str) -> float:
+    """Return what no host or GPU reaches; sums of years of it fit into a BIGINT."""
+    if reading.endswith("_bytes"):
+        return 2**60
+    return 1e12 if reading.startswith(("energy_", "network_")) else 1e9
 
 
 def _users(sample: Sample) -> list[Row] | None:

@@ -15,6 +15,7 @@ from tests.recorder.two_days import two_days
 ON_BOTH = (
     "test_store",
     "test_history",
+    "test_hosts",
     "test_search",
     "test_accounting",
     "test_answers",
