@@ -23,6 +23,7 @@ from gleaner.export import (
     NoParquet,
     Row,
     What,
+    asked_of,
     encoder,
     pages,
 )
@@ -60,13 +61,11 @@ class Downloads:
         self._questions = questions
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def file(
-        self, what: str, table: Encoder, form: Format = "csv", **filters: Any
-    ) -> Download:
+    async def file(self, name: str, table: Encoder, form: Format = "csv", **asked: Any) -> Download:
         """Return a file of all rows, or raise HTTPException where not even its first page comes."""
 
         async def ask(cursor: str | None) -> HistoryAnswer:
-            answer = await self._questions.history(what, limit=PAGE_ROWS, cursor=cursor, **filters)
+            answer = await self._questions.history(limit=PAGE_ROWS, cursor=cursor, **asked)
             if answer.error is not None:
                 raise _Refused(answer.error)
             return answer
@@ -83,7 +82,7 @@ class Downloads:
         return Download(
             self._parts(table, [*first], found),
             media_type=MEDIA_TYPES[form],
-            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.{form}"'},
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{name}.{form}"'},
         )
 
     async def _parts(
@@ -128,6 +127,5 @@ def add_downloads(api: FastAPI, downloads: Downloads, problem: type[BaseModel]) 
             table = encoder(what, form)
         except NoParquet as error:
             raise HTTPException(501, str(error)) from error
-        return await downloads.file(
-            what, table, form, node=node, user=user, since=since, until=until
-        )
+        about = asked_of(what) | {"node": node, "user": user, "since": since, "until": until}
+        return await downloads.file(what, table, form, **about)

@@ -13,7 +13,7 @@ from services.web import past, readings
 from services.web.desk import SPAN, Desk, asked_of, first_problem, left_out, span_values
 from services.web.names import find_gpu
 from services.web.recorded import Found, ask
-from services.web.series import data_of, series_of
+from services.web.series import Series, data_of, host_series_of, series_of
 from services.web.spans import CHART_PRESETS, Span, span_of
 
 SERIES_ROWS = 2000
@@ -25,15 +25,16 @@ REFRESH_GPU, REFRESH_NODE = 5, 60
 async def past_of_node(desk: Desk, node: str, asked: Mapping[str, str]) -> dict[str, Any]:
     """Return what the page of a node shows below what is now."""
     span = span_of(asked, CHART_PRESETS, "day", desk.live.now())
-    series, events = await asyncio.gather(
+    series, of_host, events = await asyncio.gather(
         _series(desk, span, node=node),
+        _series(desk, span, node=node, of="host"),
         ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node),
     )
     return {
         "refresh": REFRESH_NODE,
         "events": [past.event_of(row) for row in events.rows],
         "problem": first_problem(series, events),
-        **chart_values(series, span, asked),
+        **chart_values(series, span, asked, host_series_of(of_host.rows, span)),
     }
 
 
@@ -93,11 +94,15 @@ async def _series(desk: Desk, span: Span, **about: str) -> Found:
     )
 
 
-def chart_values(found: Found, span: Span, asked: Mapping[str, str]) -> dict[str, Any]:
+def chart_values(
+    found: Found, span: Span, asked: Mapping[str, str], host: Series | None = None
+) -> dict[str, Any]:
     series = series_of(found.rows, span)
+    drawn = {"readings": series, "host": host}
     return {
         "series": series,
+        "host": host,
         "series_problem": found.problem,
-        "chart_data": {"readings": data_of(series)} if series else None,
+        "chart_data": {name: data_of(one) for name, one in drawn.items() if one},
         **span_values(span, asked, CHART_PRESETS),
     }

@@ -56,6 +56,9 @@ class PagedQuestion(Question):
 class SeriesQuestion(PagedQuestion):
     """How one GPU or node fared."""
 
+    of: Literal["host"] | None = Field(
+        None, description="`host`: the node's own CPU, memory, network and disks; else its GPUs."
+    )
     points: int | None = Field(
         None, ge=1, le=5000, description="At most about so many; the resolution follows."
     )
@@ -112,7 +115,7 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
     async def answer(what: What, asked: BaseModel) -> HistoryPage | Response:
         filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor", "limit"})
         if getattr(asked, "format", "json") == "csv":
-            return await downloads.file(what, _table(what, filters), **filters)
+            return await downloads.file(what, _table(what, filters), what=what, **filters)
         paging = asked.model_dump(exclude_none=True, include={"cursor", "limit"})
         try:
             page = await one_page(questions, what, **filters, **paging)
@@ -124,7 +127,7 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
 
     @routes.get("/series", response_model=HistoryPage)
     async def series(asked: Annotated[SeriesQuestion, Query()]) -> Any:
-        """Return readings of one GPU or node over time, newest first."""
+        """Return readings of one GPU, of a node's GPUs or of its host over time, newest first."""
         return await answer("series", asked)
 
     @routes.get("/usage", response_model=HistoryPage)
@@ -163,7 +166,9 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
 def _table(what: What, filters: dict[str, Any]) -> Encoder:
     """Return what writes an answer as CSV, with its heading even where there is nothing."""
     match what:
-        case "series" | "quotas" | "latencies":
+        case "series":
+            return csv_with(columns_of(what, of_host=filters.get("of") == "host"))
+        case "quotas" | "latencies":
             return csv_with(columns_of(what))
         case "usage":
             return csv_with(columns_of(what, filters["by"], of_one_user="user" in filters))

@@ -91,6 +91,31 @@ async def test_a_node_shows_its_latest_events(busy: Web) -> None:
     assert [(one.node, one.limit) for one in asked if one.what == "events"] == [("atlas", 10)]
 
 
+async def test_a_node_shows_what_its_host_did_in_the_same_time(busy: Web) -> None:
+    host = bucket(NOW - timedelta(hours=1), cpu_percent=42, network_sent_bytes_per_second=2e6)
+    told = {"series": [bucket(NOW, utilization_percent=7)]}
+    asked = tell(busy, told)
+    assert "The host in" not in await text(busy, "/node/atlas")
+    asked.clear()
+    told["series:host"] = [host]
+
+    page = await text(busy, "/node/atlas?range=week")
+
+    assert "The host in the same time" in page
+    assert "CPU % mean 42.0 %, from 42.0 to 42.0 %" in page
+    assert "Network out MB/s mean 2.0 MB/s" in page
+    assert "Network in kB/s no reading in this time" in page
+    gpus, host_asked = (one for one in asked if one.what == "series")
+    assert (gpus.of, host_asked.of, host_asked.node) == (None, "host", "atlas")
+    assert (gpus.since, gpus.until, gpus.points) == (
+        host_asked.since,
+        host_asked.until,
+        host_asked.points,
+    )
+    source = html.unescape((await busy.client.get("/node/atlas")).text)
+    assert "api/history/series?of=host&node=atlas&points=288&since=" in source
+
+
 async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
     asked = tell(busy, {})
 
