@@ -4,7 +4,8 @@
 
 The database is filled with plausible rows, straight into the tables: a year of hours, days, months,
 sessions, events and runs of each GPU, 14 days of five minutes, and two days of samples of four
-nodes. It is kept in a folder below the temporary directory, by its parameters, for the next time.
+nodes; hours, days and five minutes of each host. It is kept in a folder below the temporary
+directory, by its parameters, for the next time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ GOAL_MS = 200.0
 GOAL_RESIDENT_MB = 150.0
 TRIALS = 5
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
-LAYOUT = "5"
+LAYOUT = "6"
 """Changes when other rows are generated."""
 
 
@@ -105,7 +106,9 @@ def questions(nodes: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 "since": since,
             },
         )
-        yield f"series of a node over a {name}", {"what": "series", "node": node, "since": since}
+        of_node = {"what": "series", "node": node, "since": since}
+        yield f"series of a node over a {name}", of_node
+        yield f"series of a host over a {name}", of_node | {"of": "host"}
     yield (
         "series of a GPU over an hour, by samples",
         {

@@ -41,6 +41,7 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     _rolled(database, "sample_5m", last - 14 * DAY, last, 1)
     _sums(database)
     _pack(database)
+    _hosts(database, last, days)
     _use(database, last - days * DAY, days, nodes * GPUS, chance)
     _sessions(database, days, nodes * GPUS, chance)
     _events(database, days, nodes, chance)
@@ -140,6 +141,37 @@ def _pack(database: sqlite3.Connection) -> None:
     rows = (dict(zip(names, row, strict=True)) for row in found)
     database.executemany("INSERT INTO sample_1h VALUES (?, ?, ?)", hours.packed(rows))
     database.execute("DROP TABLE hour")
+
+
+def _hosts(database: sqlite3.Connection, last: int, days: int) -> None:
+    database.execute("CREATE TEMP TABLE host_hour AS SELECT * FROM host_1d WHERE false")
+    for table, kept, width in (
+        ("host_5m", 14, 1),
+        ("host_hour", days, HOUR),
+        ("host_1d", days, DAY),
+    ):
+        seconds = width * 300
+        columns = {"samples": f"{width * 30}", "recorded_seconds": f"{seconds * 1000}"}
+        for gauge, most in zip(
+            rollup.HOST.gauges, (1000, 9000, 400_000, 10**8, 10**6, 900), strict=True
+        ):
+            value = f"{most} * (r % 97 + 3) / 100"
+            columns |= {f"{gauge}_sum": f"{value} * {seconds}"}
+            columns |= {f"{gauge}_min": f"{value} / 2", f"{gauge}_max": value}
+        first = last // width * width - kept * DAY
+        database.execute(
+            f"INSERT INTO {table} (node, start, {', '.join(columns)}) "
+            f"WITH RECURSIVE starts(s) AS (SELECT {first} UNION ALL SELECT s + {width} FROM starts "
+            f"WHERE s + {width} < {last}), nodes(n) AS (SELECT DISTINCT node FROM device) "
+            f"SELECT n, s, {', '.join(columns.values())} FROM "
+            "(SELECT n, s, abs(random()) % 1000 AS r FROM nodes CROSS JOIN starts)"
+        )
+    names = [column.name for column in tables.host_1d.c]
+    found = database.execute(f"SELECT {', '.join(names)} FROM host_hour ORDER BY node, start")
+    rows = (dict(zip(names, row, strict=True)) for row in found)
+    packed = hours.packed(rows, hours.OF_HOST, "node")
+    database.executemany("INSERT INTO host_1h VALUES (?, ?, ?)", packed)
+    database.execute("DROP TABLE host_hour")
 
 
 def _use(

@@ -123,8 +123,8 @@ def host_table(rows: Sequence[Row]) -> Table:
         "at most": lambda row: percent(row.get("cpu_percent_max")),
         "load": lambda row: _number(row.get("load_1_minute"), 1, "", digits=1),
         "memory": lambda row: _number(row.get("memory_used_bytes"), 2**30, " GiB", digits=1),
-        "in": lambda row: _number(row.get(_RECEIVED), 1e6, " MB/s", digits=1),
-        "out": lambda row: _number(row.get(_SENT), 1e6, " MB/s", digits=1),
+        "in": lambda row: _number(row.get(_RECEIVED), 1e6, " MB/s", digits=2),
+        "out": lambda row: _number(row.get(_SENT), 1e6, " MB/s", digits=2),
         "fullest disk": lambda row: percent(row.get("disk_used_percent")),
     }
     return _table(rows, columns)

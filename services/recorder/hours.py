@@ -147,15 +147,17 @@ class Day:
         }
 
 
-def packed(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield device, day and packed hours of GPUs' stored rows, ordered by device and `start`."""
+def packed(
+    rows: Iterable[Mapping[str, Any]], columns: Columns = OF_GPU, owner: str = "device"
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield owner, day and packed hours of stored rows in the order of owner and `start`."""
     key, hours = (0, 0), Hours()
     for row in rows:
         day, slot = divmod(row["start"], DAY)
-        if key != (row["device"], day * DAY) and hours:
-            yield (*key, OF_GPU.pack(hours))
+        if key != (row[owner], day * DAY) and hours:
+            yield (*key, columns.pack(hours))
             hours = {}
-        key = (row["device"], day * DAY)
-        hours[slot] = OF_GPU.numbers_of_stored(row)
+        key = (row[owner], day * DAY)
+        hours[slot] = columns.numbers_of_stored(row)
     if hours:
-        yield (*key, OF_GPU.pack(hours))
+        yield (*key, columns.pack(hours))

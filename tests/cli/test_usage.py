@@ -77,7 +77,7 @@ def test_a_series_of_a_host_says_a_dash_where_nobody_knew() -> None:
     }  # fmt: skip
 
     assert lines(host_table([point]))[1] == [
-        "2026-03-01", "10:00", "12", "%", "90", "%", "3.3", "2.0", "GiB", "2.5", "MB/s", "–",
+        "2026-03-01", "10:00", "12", "%", "90", "%", "3.3", "2.0", "GiB", "2.50", "MB/s", "–",
         "62", "%",
     ]  # fmt: skip
 
