@@ -51,7 +51,10 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         text = getattr(event, name)
         if len(text) > NAME_CHARACTERS or "\0" in text:
             raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
-    run, (samples, hosts) = _run(event), _samples(event)
+    samples, hosts = _samples(event)
+    if samples or hosts:
+        # They have rows of their own.
+        return Rows(event=None, samples=samples, hosts=hosts)
     gpu = event.data.get("gpu")
     row: Row = {
         "node": event.node,
@@ -62,11 +65,9 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         "at": event.at,
         "boot_id": event.boot_id,
         "received_at": received_at,
-        # The samples themselves have rows of their own.
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-    has_own_rows = bool(samples or hosts)
-    return Rows(event=None if has_own_rows else row, run=run, samples=samples, hosts=hosts)
+    return Rows(event=row, run=_run(event))
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
