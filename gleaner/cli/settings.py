@@ -8,3 +8,5 @@ from gleaner.settings.sections import AllSettings
 
 class Settings(ServiceSettings, AllSettings):
     """All sections."""
+
+    model_config = ServiceSettings.model_config

@@ -16,7 +16,7 @@ from gleaner.bus.messages import Availability, Beat, GpuState, Inventory, Runner
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Misconfigured, log_to
 from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
-from services.node.service import nodes, serve, title
+from services.node.service import nodes, serve, serve_node, title
 from services.node.settings import Settings
 from tests.brokers import Broker
 from tests.builders import until
@@ -147,13 +147,15 @@ async def test_nodes_of_different_names_may_share_an_account(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
     mosquitto.forget()
-    bus = BusSettings(url=mosquitto.url, user="shared")
-    wanted = settings(tmp_path, count=2).model_copy(update={"bus": bus})
-    one, other = (each.model_copy(update={"bus": bus}) for each in nodes(wanted))
+    one, other = (
+        each.model_copy(update={"bus": each.bus.model_copy(update={"user": "shared"})})
+        for each in nodes(settings(tmp_path, count=2, url=mosquitto.url))
+    )
     online: list[str] = []
     reader = MqttBus(Connection(url=mosquitto.url), "test", "reader", announces=False)
     reader.subscribe(Beat, lambda said: online.append(said.levels["node"]))
-    serving = [asyncio.create_task(task) for task in (reader.run(), serve(one), serve(other))]
+    doing = (reader.run(), serve_node(one), serve_node(other))
+    serving = [asyncio.create_task(task) for task in doing]
 
     await until(lambda: online.count("sim-1") >= 2 and online.count("sim-2") >= 2)
     for task in serving:

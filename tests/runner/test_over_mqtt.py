@@ -203,6 +203,7 @@ async def test_a_runner_that_was_killed_is_itself_again(
 async def test_of_two_runners_with_one_name_the_second_gives_way(
     tmp_path: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "gleaner.namesake")
     mosquitto.forget()
     ours, theirs = (
         RunnerSettings(
