@@ -3,7 +3,7 @@
 Real processes on both ends: the stranger (another user) notes CLOCK_MONOTONIC before its `open()`,
 the workload notes it in its signal handler. Beside 500 other processes (`--processes`) with 20 open
 files each.
-`make bench-reaction`, about eight minutes; needs root. The terminals are in a `/dev/pts` of our
+`make bench-reaction`, nine and a half minutes; needs root. The terminals are in a `/dev/pts` of our
 own, so that nobody else's keys are measured. `--gpu` measures a real GPU and a real CUDA process
 instead.
 """
