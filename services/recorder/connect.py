@@ -77,11 +77,11 @@ def _set_up_writer(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA page_count")
     if cursor.fetchone() == (0,):
-        # Before anything else is in the file; later it takes a VACUUM of the whole, and the first
-        # of these writes to a file each time.
-        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        # Four times the usual: a twelfth less is empty.
+        # Before anything else is in the file; later it takes a VACUUM of the whole. Four times the
+        # usual: a twelfth less is empty, and a day's hours fit into a page. The second of these
+        # writes to the file, after which its pages are as large as they are.
         cursor.execute("PRAGMA page_size=16384")
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
