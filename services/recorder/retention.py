@@ -20,12 +20,14 @@ from sqlalchemy import (
 )
 
 from gleaner.bus.messages import EventKind
+from services.recorder.distinct import each_value
 from services.recorder.tables import (
     EVERY,
     dead_letter,
     device,
     event,
     gap,
+    mention,
     run,
     sample_1h,
     sample_5m,
@@ -58,6 +60,8 @@ class Retention:
         events, hours = now - self.events, now - self.hours
         five_minutes = now - self.five_minutes
         return (
+            # First: what is in a list is there.
+            deletion_of_mentions(events),
             deletion(event, event.c.at < events),
             deletion(run, and_(run.c.is_final, run.c.at < events)),
             deletion(gap, gap.c.noticed_at < events),
@@ -85,6 +89,15 @@ def deletion_of_rolled(table: Table, before: datetime) -> Delete:
     old = select(table.c.device, table.c.start).select_from(devices.join(table, of_device))
     key = tuple_(table.c.device, table.c.start)
     return delete(table).where(key.in_(old.limit(BATCH)))
+
+
+def deletion_of_mentions(before: datetime) -> Delete:
+    """Return the statement that deletes some of the mentions before an instant."""
+    own = mention.c
+    lists = each_value(own.about)
+    key = (own.about, own.at, own.event)
+    old = select(*key).join(lists, lists.c.about == own.about).where(own.at < before).limit(BATCH)
+    return delete(mention).where(tuple_(*key).in_(old))
 
 
 def deletion(table: Table, where: ColumnElement[bool]) -> Delete:

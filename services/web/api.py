@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse
 
@@ -16,10 +17,11 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RecorderState, RequestKind
 from services.web.downloads import Downloads, add_downloads
-from services.web.history_api import Problem, make_history
+from services.web.history_api import REFUSALS, Problem, make_history
 from services.web.live import Live
 from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
+from services.web.recorded import Refused, one_page
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
 
@@ -87,6 +89,7 @@ class Answer(BaseModel):
 
 GUARDED: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem, "description": "The Host header names somebody else."},
+    422: {"model": Problem, "description": "What was asked makes no sense; it says what and why."},
 }
 CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
@@ -113,6 +116,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         redoc_url=None,
         responses=GUARDED,
     )
+    api.add_exception_handler(RequestValidationError, _explain)
 
     @api.get("/fleet")
     async def fleet() -> Snapshot:
@@ -165,10 +169,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
 
     @api.get(
         "/events",
-        responses={
-            400: {"model": Problem, "description": "The recorder cannot make sense of it."},
-            503: {"model": Problem, "description": "The recorder did not answer."},
-        },
+        responses=REFUSALS,
     )
     async def events(
         what: Literal["events", "runs"] = "events",
@@ -181,13 +182,14 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     ) -> Events:
         """Return what was recorded, newest first, in pages."""
         try:
-            answer = await questions.history(
-                what, node=node, kind=kind, since=since, until=until, limit=limit, cursor=cursor
-            )
+            answer = await one_page(
+                questions, what, node=node, kind=kind, since=since, until=until,
+                limit=limit, cursor=cursor,
+            )  # fmt: skip
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
-        if answer.error is not None:
-            raise HTTPException(400, answer.error)
+        except Refused as error:
+            raise HTTPException(error.status, str(error)) from error
         return Events(rows=answer.rows, cursor=answer.cursor)
 
     downloads = Downloads(questions)
@@ -196,6 +198,15 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api
+
+
+def _explain(_: Request, error: Exception) -> JSONResponse:
+    """Say in words what of a request makes no sense, as everything that is refused is told."""
+    assert isinstance(error, RequestValidationError)
+    wrong = (
+        f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()
+    )
+    return JSONResponse({"detail": "; ".join(wrong)}, 422)
 
 
 def _add_change(api: FastAPI, questions: Questions, kind: RequestKind) -> None:

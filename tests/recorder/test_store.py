@@ -36,14 +36,14 @@ from tests.recorder.builders import (
 pytestmark = pytest.mark.real
 
 
-def numbers(*events: Event) -> list[Number]:
+def numbers(*events: Event, now: datetime = NOW) -> list[Number]:
     return [
         Number(
             node=one.node,
             stream=one.stream,
             sequence=one.sequence,
             oldest=one.oldest_sequence,
-            rows=rows_of(one, NOW),
+            rows=rows_of(one, now),
         )
         for one in events
     ]

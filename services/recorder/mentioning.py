@@ -1,0 +1,84 @@
+"""The index of what events name, in the transaction at hand: of new events, and of older ones.
+
+An event and its mentions are one commit. What was recorded before there was an index is taken in
+from the newest to the oldest; `mentioned` says how far that is, so that it goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.recorder import tables
+from services.recorder.mentions import Mentions, Sort, is_of, mentions_of
+from services.recorder.names import Names
+from services.recorder.upsert import insert_into
+
+AT_ONCE = 200
+"""Older events in one transaction; the writer waits no longer."""
+
+
+async def newest(connection: AsyncConnection) -> int:
+    """Return the number of the event that was written last."""
+    found = await connection.execute(select(func.max(tables.event.c.id)))
+    return int(found.scalar() or 0)
+
+
+async def mention_new(
+    connection: AsyncConnection,
+    names: Names,
+    after: int,
+    mentions: Mapping[tuple[int, int], Mentions],
+) -> None:
+    """Take in the events after a number: those of a batch that were not there before.
+
+    `mentions` are by stream and sequence number; their names have numbers already.
+    """
+    own = tables.event.c
+    columns = select(own.id, own.node, own.device, own.at, own.stream, own.sequence)
+    found = await connection.execute(columns.where(own.id > after))
+    await _insert(
+        connection, names, ((row, mentions[row.stream, row.sequence]) for row in found.all())
+    )
+
+
+async def mention_older(connection: AsyncConnection, names: Names, at_once: int = AT_ONCE) -> int:
+    """Take in some events from before there was an index; return how many are left at most."""
+    mark, own = tables.mentioned, tables.event.c
+    since = (await connection.execute(select(mark.c.since))).scalar()
+    if since is None:
+        return 0
+    columns = select(own.id, own.node, own.device, own.at, own.kind, own.data)
+    some = columns.where(own.id < since).order_by(own.id.desc()).limit(at_once)
+    rows = (await connection.execute(some)).all()
+    if len(rows) < at_once:
+        await connection.execute(delete(mark))
+    else:
+        await connection.execute(update(mark).values(since=rows[-1].id))
+    named = [(row, mentions_of(row.kind, json.loads(row.data))) for row in rows]
+    await names.know(connection, {text for _, one in named for text in one.texts})
+    await _insert(connection, names, named)
+    return rows[-1].id if len(rows) == at_once else 0
+
+
+async def _insert(
+    connection: AsyncConnection, names: Names, named: Iterable[tuple[Any, Mentions]]
+) -> None:
+    rows = [
+        {
+            "about": one,
+            "at": row.at,
+            "event": row.id,
+            "what": names.number[mentions.what],
+            "device": row.device if is_of(Sort.NODE, one) else None,
+        }
+        for row, mentions in named
+        for one in mentions.lists(row.node, names.number)
+    ]
+    if rows:
+        statement = insert_into(connection.dialect.name, tables.mention).on_conflict_do_nothing()
+        await connection.execute(statement, rows)
