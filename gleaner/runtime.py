@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
+FIRST = -10
+"""The nice value of who stands between a person and a GPU."""
 
 S = TypeVar("S", bound=ServiceSettings)
 _speaker: ContextVar[str] = ContextVar("speaker")
@@ -91,6 +93,17 @@ def speak_as(name: str) -> None:
 def keep_from_others() -> None:
     """Let nobody else write to what we make, however careless whoever started us is."""
     os.umask(os.umask(0o022) | 0o022)
+
+
+def go_first(gpu_source: str) -> None:
+    """Come before whoever else wants a processor, as far as we may: somebody waits for a GPU.
+
+    Signals wake those who are told to leave, and else they are in the way of the next signal. What
+    this thread starts is as urgent as it, unless it says otherwise.
+    """
+    if gpu_source != "simulated" and os.getpriority(os.PRIO_PROCESS, 0) > FIRST:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, FIRST)
 
 
 async def _until_stopped(service: Awaitable[None]) -> int:

@@ -45,8 +45,9 @@ M = TypeVar("M", bound=Message)
 WORKLOAD = """
 import os, signal, sys, time
 def say(word):
+    at = time.monotonic_ns()
     with open(sys.argv[1], "a") as file:
-        file.write(f"{word} {os.environ['GLEANER_RUN']} {time.monotonic_ns()}\\n")
+        file.write(f"{word} {os.environ['GLEANER_RUN']} {at}\\n")
 def leave(*_):
     say("term")
     os._exit(0)

@@ -85,6 +85,8 @@ class Link:
         self._client = self._make_client(to, client_id, will)
         self.lost = asyncio.Event()
         self.was_answered = False
+        self._is_stepping = False
+        """Whether paho is at work, and calls us."""
         self.failure: BaseException | None = None
 
     def _make_client(
@@ -176,6 +178,10 @@ class Link:
     def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int | None:
         """Send a message; return its number, None if it was not sent."""
         info = self._client.publish(topic, payload, qos, retain=retain)
+        if not self._is_stepping:
+            # At once: with the next turn of the loop, whoever must leave would hear of it only when
+            # the speaker has done everything else. Within paho's own step it would lock itself up.
+            self._write()
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def subscribe(self, wishes: Iterable[tuple[str, int]]) -> None:
@@ -240,11 +246,14 @@ class Link:
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """A handler that raises is a bug: end the bus, and with it the service, loudly."""
+        self._is_stepping = True
         try:
             step()
         except Exception as error:
             self.failure = error
             self.lost.set()
+        finally:
+            self._is_stepping = False
 
     def _on_connect(
         self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object

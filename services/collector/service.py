@@ -17,7 +17,7 @@ from gleaner.bus.message import Writer
 from gleaner.bus.messages import Run, RunnerState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.runtime import Fatal, boot_id, connection, keep_enrolment, keep_healthy
+from gleaner.runtime import Fatal, boot_id, connection, go_first, keep_enrolment, keep_healthy
 from gleaner.settings import NodeSettings
 from services.collector import procfs
 from services.collector.gpus import GpuWatch
@@ -52,6 +52,7 @@ class Parts:
 async def serve(settings: CollectorSettings) -> None:
     """Run the collector on its own, with a connection and an outbox of its own."""
     node = settings.node
+    go_first(node.gpu.source)
     keep_enrolment(settings.bus, node.data_directory)
     remote = MqttBus(connection(settings.bus), "collector", node.id)
     with Outbox(node.data_directory / "collector" / "outbox.sqlite") as outbox:

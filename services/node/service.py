@@ -8,7 +8,14 @@ from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.runtime import boot_id, connection, keep_enrolment, keep_healthy, speak_as
+from gleaner.runtime import (
+    boot_id,
+    connection,
+    go_first,
+    keep_enrolment,
+    keep_healthy,
+    speak_as,
+)
 from services.collector.namesake import Namesake
 from services.collector.service import collect
 from services.node.settings import Settings
@@ -19,6 +26,7 @@ ROLES = frozenset({Writer.COLLECTOR, Writer.RUNNER})
 
 async def serve(settings: Settings) -> None:
     """Run this node, or as many simulated ones as are wanted."""
+    go_first(settings.node.gpu.source)
     keep_enrolment(settings.bus, settings.node.data_directory)
     async with asyncio.TaskGroup() as group:
         for one in nodes(settings):

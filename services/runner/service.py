@@ -50,6 +50,7 @@ async def run_node(
 
 async def serve(settings: RunnerSettings) -> None:
     """Run on a node whose collector is another process."""
+    runtime.go_first(settings.node.gpu.source)
     directory, node = settings.node.data_directory, settings.node.id
     runtime.keep_enrolment(settings.bus, directory)
     remote = MqttBus(runtime.connection(settings.bus), "runner", node)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import threading
 import time
 from collections import deque
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from gleaner.bus import link, mqtt
 from gleaner.bus.connection import Connection
@@ -214,3 +217,28 @@ async def test_what_an_earlier_version_subscribed_to_holds_nobody_up(mosquitto: 
         await until(lambda wanted=number: len(heard) == wanted, seconds=3)  # type: ignore[misc]
     await stop(now)
     await stop(talking)
+
+
+async def test_what_is_said_is_on_its_way_before_its_speaker_does_anything_else(
+    tmp_path: Path,
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        bus = MqttBus(Connection(url=broker.url), "test", "1")
+        task = asyncio.create_task(bus.run())
+        await until(lambda: bus.connected)
+        heard = threading.Event()
+        listener = paho.Client(CallbackAPIVersion.VERSION2)
+        listener.on_message = lambda *_: heard.set()
+        subscribed = threading.Event()
+        listener.on_subscribe = lambda *_: subscribed.set()
+        listener.connect("127.0.0.1", broker.port)
+        listener.loop_start()
+        listener.subscribe(a_runner().topic)
+        await until(subscribed.is_set)
+
+        bus.publish(a_runner())
+        # The loop of the speaker does not get a turn meanwhile.
+        assert heard.wait(10)
+
+        listener.loop_stop()
+        await stop(task)

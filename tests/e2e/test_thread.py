@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import urllib.request
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def recorded(directory: Path, kind: str) -> list[dict[str, object]]:
     return []
 
 
+def priority(pid: int | None) -> int:
+    """Return the nice value of a process: lower goes first."""
+    assert pid
+    return os.getpriority(os.PRIO_PROCESS, pid)
+
+
 def on_the_page(port: int) -> str:
     """Return the server-rendered page."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
@@ -60,6 +67,8 @@ async def test_a_stranger_opens_a_device_and_our_run_leaves_and_everybody_knows(
         run, other = system.run_on(0), system.run_on(1)
         assert run
         assert other
+        assert {priority(system.processes[name].pid) for name in system.names[3:]} == {-10}
+        assert (priority(run.supervisor_pid), priority(run.pid)) == (10, 19)
 
         opened_at = stranger.open(system.devices[0])
 
