@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import accounting, mentioning, rows, samples, tables
 from services.recorder.condition import ASIDE, LOST
+from services.recorder.mentions import Mentions
 from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
 from services.recorder.streams import Key, Streams
@@ -115,17 +116,15 @@ async def _write_events(
     connection: AsyncConnection, names: Names, made: Sequence[tuple[Number, rows.Rows]]
 ) -> None:
     """Write events, and whom and what those of them name that were not there before."""
-    events = [_event_row(names, one, own.event) for one, own in made if own.event]
-    if not events:
-        return
-    last = await mentioning.newest(connection)
-    await _insert(connection, tables.event, events)
-    mentions = {
-        (names.streams[one.node, one.stream], one.sequence): own.mentions
-        for one, own in made
-        if own.mentions
-    }
-    await mentioning.mention_new(connection, names, last, mentions)
+    events: dict[tuple[int, int], tuple[rows.Row, Mentions]] = {}
+    for one, own in made:
+        if own.event and own.mentions:
+            row = _event_row(names, one, own.event)
+            events.setdefault((row["stream"], one.sequence), (row, own.mentions))
+    if events:
+        last = await mentioning.newest(connection)
+        await _insert(connection, tables.event, [row for row, _ in events.values()])
+        await mentioning.mention_new(connection, names, last, events)
 
 
 async def _know(connection: AsyncConnection, names: Names, batch: Batch) -> None:

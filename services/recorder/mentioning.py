@@ -7,16 +7,18 @@ from the newest to the oldest; `mentioned` says how far that is, so that it goes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import tables
-from services.recorder.mentions import Mentions, Sort, is_of, mentions_of
+from services.recorder.mentions import Mentions, Sort, about, mentions_of
 from services.recorder.names import Names
 from services.recorder.upsert import insert_into
+
+Row = dict[str, Any]
 
 AT_ONCE = 200
 """Older events in one transaction; the writer waits no longer."""
@@ -32,18 +34,19 @@ async def mention_new(
     connection: AsyncConnection,
     names: Names,
     after: int,
-    mentions: Mapping[tuple[int, int], Mentions],
+    events: Mapping[tuple[int, int], tuple[Mapping[str, Any], Mentions]],
 ) -> None:
     """Take in the events after a number: those of a batch that were not there before.
 
-    `mentions` are by stream and sequence number; their names have numbers already.
+    `events` are by stream and sequence number; their names have numbers already.
     """
     own = tables.event.c
-    columns = select(own.id, own.node, own.device, own.at, own.stream, own.sequence)
-    found = await connection.execute(columns.where(own.id > after))
-    await _insert(
-        connection, names, ((row, mentions[row.stream, row.sequence]) for row in found.all())
-    )
+    found = await connection.execute(select(own.id, own.stream, own.sequence).where(own.id > after))
+    rows = list[Row]()
+    for number, stream, sequence in found:
+        event, mentions = events[stream, sequence]
+        rows += _rows(number, event, mentions, names.number)
+    await _insert(connection, rows)
 
 
 async def mention_older(connection: AsyncConnection, names: Names, at_once: int = AT_ONCE) -> int:
@@ -54,31 +57,36 @@ async def mention_older(connection: AsyncConnection, names: Names, at_once: int 
         return 0
     columns = select(own.id, own.node, own.device, own.at, own.kind, own.data)
     some = columns.where(own.id < since).order_by(own.id.desc()).limit(at_once)
-    rows = (await connection.execute(some)).all()
+    rows = (await connection.execute(some)).mappings().all()
     if len(rows) < at_once:
         await connection.execute(delete(mark))
     else:
-        await connection.execute(update(mark).values(since=rows[-1].id))
-    named = [(row, mentions_of(row.kind, json.loads(row.data))) for row in rows]
+        await connection.execute(update(mark).values(since=rows[-1]["id"]))
+    named = [({**row}, mentions_of(row["kind"], json.loads(row["data"]))) for row in rows]
     await names.know(connection, {text for _, one in named for text in one.texts})
-    await _insert(connection, names, named)
-    return rows[-1].id if len(rows) == at_once else 0
+    new = (_rows(row["id"], row, one, names.number) for row, one in named)
+    await _insert(connection, [row for some in new for row in some])
+    return int(rows[-1]["id"]) if len(rows) == at_once else 0
 
 
-async def _insert(
-    connection: AsyncConnection, names: Names, named: Iterable[tuple[Any, Mentions]]
-) -> None:
-    rows = [
+def _rows(
+    number: int, event: Mapping[str, Any], mentions: Mentions, numbers: Mapping[str, int]
+) -> list[Row]:
+    node, at, what = event["node"], event["at"], numbers[mentions.what]
+    of_node = about(Sort.NODE, node)
+    return [
         {
             "about": one,
-            "at": row.at,
-            "event": row.id,
-            "what": names.number[mentions.what],
-            "device": row.device if is_of(Sort.NODE, one) else None,
+            "at": at,
+            "event": number,
+            "what": what,
+            "device": event["device"] if one == of_node else None,
         }
-        for row, mentions in named
-        for one in mentions.lists(row.node, names.number)
+        for one in mentions.lists(node, numbers)
     ]
+
+
+async def _insert(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if rows:
         statement = insert_into(connection.dialect.name, tables.mention).on_conflict_do_nothing()
         await connection.execute(statement, rows)
