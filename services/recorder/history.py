@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, literal, tuple_
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, literal, select, tuple_
 
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RunState
@@ -92,6 +92,11 @@ def statement_of(
     if query.what == "runs":
         of_run = ((run.c.state, query.kind), (run.c.state, query.state), (run.c.entry, query.entry))
         wanted += [column == value for column, value in of_run if value is not None]
+    if query.what == "sessions" and (query.node or query.gpu):
+        # Which they are stands in an index; the rows lie far apart.
+        newest_first = (column.desc() for column in subject.order)
+        of_page = select(session.c.id).where(*wanted).order_by(*newest_first)
+        wanted = [session.c.id.in_(of_page.limit(query.limit + 1))]
     return rows_of(query).where(*wanted).limit(query.limit + 1)
 
 

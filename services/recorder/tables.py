@@ -341,9 +341,10 @@ session = Table(
     Column("end", Instant, nullable=False),
     _sum("interval"),
     *_used(),
-    Index(None, "device", "end"),
+    # With the other end of a session too: what lies outside a span need not be looked at.
+    Index(None, "device", "end", "begin"),
     Index(None, "begin", "id"),
-    Index(None, "user", "begin", "id"),
+    Index(None, "user", "begin", "id", "end"),
 )
 
 

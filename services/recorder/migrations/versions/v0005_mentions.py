@@ -1,7 +1,8 @@
 """An index of whom and what events name, in place of those of their nodes and kinds.
 
 That of events is empty here: the recorder takes in what was recorded before from the newest to the
-oldest, a few events at a time, while it records. Runs have all they are asked for by in one index.
+oldest, a few events at a time, while it records. Runs have all they are asked for by in one index,
+and sessions both their ends in each.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Make the tables, and remember that all events have to be taken in."""
-    for columns in ("node_at_id", "kind_at_id"):
-        op.drop_index(op.f(f"ix_event_{columns}"), "event")
+    for index in ("node_at_id", "kind_at_id"):
+        op.drop_index(op.f(f"ix_event_{index}"), "event")
+    for before, columns in (
+        ("device_end", ["device", "end", "begin"]),
+        ("user_begin_id", ["user", "begin", "id", "end"]),
+    ):
+        op.drop_index(op.f(f"ix_session_{before}"), "session")
+        op.create_index(op.f(f"ix_session_{'_'.join(columns)}"), "session", columns)
     op.drop_index(op.f("ix_run_first_at_node_run"), "run")
     op.create_index("ix_run_asked", "run", ["first_at", "node", "run", "state", "entry", "user"])
     op.create_table(
