@@ -6,8 +6,8 @@
             print(row)
         fleet = await client.snapshot(seconds=3)
 
-Its name takes part in topics, so that answers find it: with an account it is the user name, which
-is the client id as well, else the given name with something random behind.
+Its name takes part in topics, so that answers find it: with an account it is the user name, else
+the given name with something random behind.
 """
 
 from __future__ import annotations

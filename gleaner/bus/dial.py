@@ -28,7 +28,12 @@ def dial(address: tuple[str, int], seconds: float) -> socket.socket:
 
 def refuse_itself(connection: socket.socket) -> None:
     """Raise ConnectionRefusedError for a connection to itself; its port is free once it closes."""
-    if connection.getsockname() == connection.getpeername():
+    try:
+        peer = connection.getpeername()
+    except OSError:
+        # It has hung up already; whoever reads next learns that.
+        return
+    if connection.getsockname() == peer:
         # Not closed in order: the port would stay taken for a minute.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

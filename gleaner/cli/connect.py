@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.dial import dial
@@ -17,6 +16,8 @@ from gleaner.client import Client
 from gleaner.runtime import Fatal, connection
 
 CONNECT_SECONDS = 5.0
+AGAIN_SECONDS = 1.0
+"""How long we wait before we look for a broker again."""
 
 
 class _LastWords(logging.Handler):
@@ -36,11 +37,7 @@ def where(settings: Settings) -> Connection:
         endpoint = find_endpoint(settings.node.data_directory)
         if endpoint is not None and is_answered(Address(*endpoint.address)):
             return endpoint
-    configured = connection(settings.bus)
-    if "client_id" in settings.bus.model_fields_set:
-        return configured
-    # `gleaner status` must not throw off the service whose configuration it reads.
-    return replace(configured, client_id="own")
+    return connection(settings.bus)
 
 
 def enrolled_node(settings: Settings) -> str | None:
@@ -81,3 +78,28 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     finally:
         log.removeHandler(words)
         log.propagate = True
+
+
+async def connections(settings: Settings) -> AsyncGenerator[Client]:
+    """Yield a connection, and after it another one, for ever; raise Fatal if there is none at all.
+
+    Each looks anew for the broker: `gleaner up` gives new passwords at every start.
+    """
+    was_there = False
+    while True:
+        try:
+            async with connected(settings) as client:
+                was_there = True
+                yield client
+        except Fatal:
+            if not was_there:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def until_lost(client: Client) -> None:
+    """Wait until a connection is no longer there."""
+    gone = asyncio.Event()
+    client.bus.on_connection(lambda is_there: None if is_there else gone.set())
+    if client.bus.connected:
+        await gone.wait()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Event, EventKind
-from gleaner.cli.connect import connected
+from gleaner.cli.connect import connected, connections, until_lost
 from gleaner.cli.settings import Settings
 from gleaner.tell import tell_event
+
+logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -29,7 +31,7 @@ async def history(settings: Settings, *, limit: int, **filters: str | None) -> l
 
 
 async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], None]) -> None:
-    """Pass on events as they happen, each once, until cancelled."""
+    """Pass on events as they happen, each once, until cancelled; brokers may come and go."""
     seen: dict[str, int] = {}
 
     def take(delivery: Delivery) -> None:
@@ -40,10 +42,15 @@ async def follow(settings: Settings, *, node: str | None, say: Callable[[Row], N
         if event.kind != EventKind.SAMPLES:
             say(event.model_dump(mode="json"))
 
-    levels = {"node": node} if node else {}
-    async with connected(settings) as client:
-        client.bus.subscribe(Event, take, **levels)
-        await asyncio.Event().wait()
+    levels, was_lost = {"node": node} if node else {}, False
+    async with aclosing(connections(settings)) as clients:
+        async for client in clients:
+            if was_lost:
+                logger.warning("the broker is back")
+            client.bus.subscribe(Event, take, **levels)
+            await until_lost(client)
+            was_lost = True
+            logger.warning("the broker is lost; `gleaner events` shows what happens meanwhile")
 
 
 def describe(row: Row) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-from gleaner.bus.interface import Bus
 from gleaner.cli.comma import comma_separated
-from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.site import COLUMNS, cards, rows
 from gleaner.cli.site_page import render
 from gleaner.cli.status import heard
 from gleaner.cli.users import NOTHING_ELSE
-from gleaner.fleet import Fleet, FleetView, follow
+from gleaner.cli.watch import Line, listening
+from gleaner.fleet import FleetView
 from gleaner.names import Called
 from gleaner.runtime import write_atomically
 
@@ -39,37 +37,35 @@ async def export(
     settings: Settings, directory: Path, every_seconds: float | None, say: Callable[[str], None]
 ) -> None:
     """Write how the fleet is now, and with an interval go on until cancelled."""
-    async with connected(settings) as client:
+    async with listening(settings) as line:
         if every_seconds is not None:
             say(f"{directory}: written each {every_seconds:g} s until Ctrl-C.")
         called = Called(nodes=settings.web.display_names, models=settings.web.model_names)
-        await export_from(client.bus, directory, every_seconds, say, called)
+        await export_from(line, directory, every_seconds, say, called)
 
 
 async def export_from(
-    bus: Bus,
+    line: Line,
     directory: Path,
     every_seconds: float | None,
     say: Callable[[str], None],
     called: Called = NOTHING_ELSE,
 ) -> None:
-    """Write what this bus says; with an interval at each multiple of it since the start.
+    """Write what is heard; with an interval at each multiple of it since the start.
 
     Once, an OSError is the caller's. Again and again, a full disk or a lost broker is said and
     waited out, and so is its end.
     """
-    fleet = Fleet()
-    follow(bus, fleet)
-    await heard(fleet)
+    await heard(line.fleet)
     if every_seconds is None:
-        write(directory, fleet.snapshot(datetime.now(UTC)), called)
+        write(directory, line.now(), called)
         return
     clock = asyncio.get_running_loop().time
     began, said = clock(), ""
     while True:
-        problem = "" if bus.connected else LOST
+        problem = "" if line.lost_at is None else LOST
         try:
-            write(directory, fleet.snapshot(datetime.now(UTC)), called, problem=problem)
+            write(directory, line.now(), called, problem=problem)
         except OSError as error:
             problem = describe(error, directory)
         if problem != said:

@@ -98,10 +98,11 @@ def own_bus(services: Address, identity: Identity) -> dict[str, str]:
     }
 
 
-def their_bus(settings: Settings) -> dict[str, str]:
-    """Return the variables for a broker that is there: all services share the one account."""
-    if "client_id" in settings.bus.model_fields_set:
-        return {}
+def their_bus() -> dict[str, str]:
+    """Return the variables for a broker that is there: all services share the one account.
+
+    So its name can be nobody's client id, whatever is configured: they would throw each other off.
+    """
     return {"GLEANER_BUS__CLIENT_ID": "own"}
 
 

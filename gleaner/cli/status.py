@@ -140,6 +140,8 @@ def _lines(view: FleetView) -> list[str]:
             said.append(f"last heard {duration(age)} ago")
         if node.is_simulated:
             said.append("simulated")
+        if node.inventory is not None and not node.gpus(view.at):
+            said.append("no GPU")
         if node.people is not None:
             said.append(node.people.reason)
         if node.runner is not None and node.runner.paused:

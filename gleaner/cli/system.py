@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gleaner.bus.connection import Connection
@@ -131,8 +131,8 @@ def _set_up_bus(settings: Settings, nodes: list[Node]) -> Bus:
     names = [node.id for node in nodes] + list(plan.SERVICES)
     if not choice.own:
         tell(f"using the broker at {settings.bus.url}")
-        shared = plan.their_bus(settings)
-        return Bus(variables=dict.fromkeys(names, shared), reader=connection(settings.bus))
+        reader = replace(connection(settings.bus), client_id="own")
+        return Bus(variables=dict.fromkeys(names, plan.their_bus()), reader=reader)
     public = Address(host, port)
     if choice.moved:
         public = Address("127.0.0.1", broker.free_port())

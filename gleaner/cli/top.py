@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -15,12 +14,10 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
-from gleaner.bus.interface import Bus
-from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.top_rows import COLUMNS, Page, Row, arrange, details, fit, rows, summary, widths
 from gleaner.cli.users import NOTHING_ELSE
-from gleaner.fleet import Fleet, follow
+from gleaner.cli.watch import Line, listening
 from gleaner.names import Called
 
 LOOK_SECONDS = 0.1
@@ -33,10 +30,10 @@ REST = 4
 
 async def top(settings: Settings) -> None:
     """Show the fleet until somebody presses q."""
-    async with connected(settings) as client:
-        web = settings.web
-        called = Called(nodes=web.display_names, models=web.model_names)
-        await Top(client.bus, called=called).run_async()
+    web = settings.web
+    called = Called(nodes=web.display_names, models=web.model_names)
+    async with listening(settings) as line:
+        await Top(line, called).run_async()
 
 
 class Details(ModalScreen[None]):
@@ -85,24 +82,16 @@ class Top(App[None]):
     DataTable { height: 1fr; }
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        called: Called = NOTHING_ELSE,
-    ) -> None:
+    def __init__(self, line: Line, called: Called = NOTHING_ELSE) -> None:
         super().__init__()
-        self._bus = bus
+        self._line = line
         self._called = called
-        self._clock = clock
-        self._fleet = Fleet()
         self._page = Page.GPUS
         self._column: int | None = None
         self._downwards = True
         self._words = ""
         self._shown: list[Row] = []
         self._widths: list[int] = []
-        self._has_news = True
         self._drawn_at = 0.0
         self._drawing_seconds = 0.0
 
@@ -114,8 +103,7 @@ class Top(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Begin to listen and to draw."""
-        follow(self._bus, self._fleet, lambda _: self._news(), self._clock)
+        """Begin to draw."""
         self._table.focus()
         self.set_interval(LOOK_SECONDS, self._draw_if_due)
 
@@ -182,7 +170,7 @@ class Top(App[None]):
         if self._page is Page.USERS:
             self._show_gpus_of(key)
             return
-        found = details(self._fleet.snapshot(self._clock()), self._page, key)
+        found = details(self._line.now(), self._page, key)
         if found is not None:
             self.push_screen(Details(*found))
 
@@ -203,22 +191,19 @@ class Top(App[None]):
         # Not of the screen in front: a box with details may stand there.
         return self.screen_stack[0].query_one(DataTable)
 
-    def _news(self) -> None:
-        self._has_news = True
-
     def _draw_if_due(self) -> None:
         passed = time.monotonic() - self._drawn_at
         if passed < REST * self._drawing_seconds:
             return
-        if self._has_news or passed >= AGE_SECONDS:
+        if self._line.has_news or passed >= AGE_SECONDS:
             self._draw()
 
     def _draw(self, *, anew: bool = False) -> None:
         began = time.monotonic()
-        self._has_news = False
-        view = self._fleet.snapshot(self._clock())
+        self._line.has_news = False
+        view = self._line.now()
         lines = summary(view, self._page)
-        if not self._bus.connected:
+        if self._line.lost_at is not None:
             lines.insert(0, "THE BROKER CANNOT BE REACHED: nothing new is heard")
         said = self.screen_stack[0].query_one("#summary", Static)
         said.update(Text("\n").join(map(Text, lines)))

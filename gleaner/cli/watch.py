@@ -1,71 +1,87 @@
-"""`gleaner status --watch`: the fleet each second, also where its broker goes and comes back."""
+"""The fleet as time goes on, also where its broker goes, and comes back with another password."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
-from gleaner.cli.connect import connected
+from gleaner.bus.interface import Bus
+from gleaner.cli.connect import connections, until_lost
 from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard
+from gleaner.client import Client
 from gleaner.fleet import Fleet, FleetView, follow
-from gleaner.runtime import Fatal
 
 LOOK_SECONDS = 1.0
 
 
-class _Line:
-    """What was heard of the fleet, over one connection after the other.
+class Line:
+    """What is heard of the fleet, over one connection after the other."""
 
-    Each looks anew for the broker: `gleaner up` gives new passwords at every start.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.fleet: Fleet | None = None
+    def __init__(self, bus: Bus, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self.has_news = True
+        """For whoever shows it to take back."""
         self.lost_at: datetime | None = None
-        self.news = asyncio.Event()
+        """When the broker was lost; None while it is there."""
+        self.fleet = self._follow(bus)
 
-    async def keep(self) -> None:
-        """Listen until cancelled; raise Fatal if there was no broker to begin with."""
-        while True:
-            try:
-                await self._listen()
-            except Fatal:
-                if self.fleet is None:
-                    raise
-            await asyncio.sleep(LOOK_SECONDS)
+    def now(self) -> FleetView:
+        """Return the fleet at this moment, or as it was heard last."""
+        return self.fleet.snapshot(self._clock())
 
-    async def _listen(self) -> None:
-        async with connected(self._settings) as client:
-            fleet, gone = Fleet(), asyncio.Event()
-            client.bus.on_connection(lambda is_there: None if is_there else gone.set())
-            follow(client.bus, fleet)
-            await heard(fleet)
-            self.fleet, self.lost_at = fleet, None
-            self.news.set()
-            await gone.wait()
-            self.lost_at = datetime.now(UTC)
-            self.news.set()
+    def lost_seconds(self) -> float | None:
+        """Return for how long nothing was heard because the broker is lost; None: it is there."""
+        return None if self.lost_at is None else (self._clock() - self.lost_at).total_seconds()
+
+    async def go_on(self, bus: Bus) -> None:
+        """Listen to another connection, once it has told what there is."""
+        fleet = self._follow(bus)
+        await heard(fleet)
+        self.fleet = fleet
+        self._on_connection(is_there=True)
+
+    def _follow(self, bus: Bus) -> Fleet:
+        fleet = Fleet()
+        follow(bus, fleet, self._on_change, self._clock)
+        bus.on_connection(self._on_connection)
+        return fleet
+
+    def _on_change(self, _: set[str]) -> None:
+        self.has_news = True
+
+    def _on_connection(self, is_there: bool) -> None:
+        self.lost_at = None if is_there else self._clock()
+        self.has_news = True
+
+
+@asynccontextmanager
+async def listening(settings: Settings) -> AsyncIterator[Line]:
+    """Listen, to another broker where one is lost; raise Fatal if there is none to begin with."""
+    async with aclosing(connections(settings)) as clients:
+        client = await anext(clients)
+        line = Line(client.bus)
+        keeping = asyncio.create_task(_keep(line, client, clients), name="broker")
+        try:
+            yield line
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+
+async def _keep(line: Line, client: Client, others: AsyncIterator[Client]) -> None:
+    await until_lost(client)
+    async for another in others:
+        await line.go_on(another.bus)
+        await until_lost(another)
 
 
 async def watch(settings: Settings) -> AsyncGenerator[tuple[FleetView, float | None]]:
     """Yield the fleet each second, with how many seconds ago the broker was lost, or None."""
-    line = _Line(settings)
-    keeping = asyncio.create_task(line.keep(), name="broker")
-    try:
+    async with listening(settings) as line:
+        await heard(line.fleet)
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(line.news.wait(), LOOK_SECONDS)
-            line.news.clear()
-            if keeping.done():
-                keeping.result()
-            if line.fleet is not None:
-                now = datetime.now(UTC)
-                lost = (now - line.lost_at).total_seconds() if line.lost_at else None
-                yield line.fleet.snapshot(now), lost
-    finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+            yield line.now(), line.lost_seconds()
+            await asyncio.sleep(LOOK_SECONDS)

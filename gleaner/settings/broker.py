@@ -19,15 +19,15 @@ class BusSettings(Section):
         description="`mqtt://host:port`, or `mqtts://` for TLS. "
         "`gleaner up` starts a broker there if none answers.",
     )
-    user: str | None = Field(
-        None, description="User name; the client id too, so that nobody can throw another off."
-    )
+    user: str | None = Field(None, description="User name of our account.")
     password: str | None = Field(None, description="Better in `password_file`.")
     password_file: Path | None = Field(None, description="A file whose first line is the password.")
     client_id: Literal["user", "own"] = Field(
-        "user",
-        description="`user`: the user name is the client id. `own`: each connection makes up one, "
-        "where several share an account.",
+        "own",
+        description="`own`: each connection makes up one, so that several may share an account. "
+        "`user`: the user name is the client id, for a broker that lets an account have no other; "
+        "then each connection needs an account of its own, or the broker throws off one for the "
+        "other.",
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; `auto` tries 5 first."

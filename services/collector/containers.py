@@ -5,9 +5,11 @@ No engine is asked: its socket is as good as root, and this only reads.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ _MACHINE = re.compile(
 """LXC and systemd-nspawn name it by what people call the machine."""
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _SHORT = 12
+_GENERATIONS = 12
 _OCI_NAMES = ("nerdctl/name", "io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _OCI_PODS = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
+_Process = tuple[Path, list[str]]
+"""Its folder below /proc, and the words of its command line."""
 _LARGEST_BYTES = 1_000_000
 _LONGEST_NAME = 100
 """What stands above a process may be its owner's own invention."""
@@ -69,10 +74,12 @@ def look_up_name(root: Path, container: str, parent_pid: int) -> str | None:
     """Return what files below a root, `/` in earnest, say that people call a container."""
     name: str | None = container
     if _ID.fullmatch(container):
+        above = tuple(_above(root, parent_pid))
+        shim = _shim(root, above)
+        # As the shim sees it: we may be in a container ourselves.
+        host = shim / "root" if shim else root
         name = (
-            _docker(_read(root / "var/lib/docker/containers" / container / "config.v2.json"))
-            or _bundle(root, container)
-            or _monitor(root, container, parent_pid)
+            _docker(host, container, shim) or _bundle(host, container) or _monitor(above, container)
         )
     return name and printable(name)[:_LONGEST_NAME]
 
@@ -89,24 +96,52 @@ def _bundle(root: Path, container: str) -> str | None:
     return None
 
 
-def _monitor(root: Path, container: str, parent_pid: int) -> str | None:
+def _monitor(above: Iterable[_Process], container: str) -> str | None:
     """Return the name that Podman or CRI-O tells conmon, which is somewhere above."""
-    pid = parent_pid
-    for _ in range(_SHORT):
+    for _, words in above:
+        if container in words and "-n" in words[:-1]:
+            return words[words.index("-n") + 1]
+    return None
+
+
+def _docker(host: Path, container: str, shim: Path | None) -> str | None:
+    """Return the name that Docker keeps where it keeps its data, often on a larger disk.
+
+    The shim works in the folder of what the container is started by, whose mounts say where.
+    """
+    places = [Path("var/lib/docker/containers", container)]
+    for mount in (shim and _read(shim / "cwd" / "config.json").get("mounts")) or ():
+        folder = Path(str(mount.get("source", "")).lstrip("/")).parent
+        if folder.name == container:
+            places.append(folder)
+    kept = (_read(host / place / "config.v2.json").get("Name") for place in places)
+    return next((str(name).lstrip("/") for name in kept if name), None)
+
+
+def _shim(root: Path, above: Iterable[_Process]) -> Path | None:
+    """Return the process of containerd that holds the container.
+
+    Only root's: it says where the host's files are, and root reads them then.
+    """
+    owner = root.stat().st_uid
+    for process, words in above:
+        with contextlib.suppress(OSError):
+            if {"-namespace", "-id"} <= set(words) and process.stat().st_uid == owner:
+                return process
+    return None
+
+
+def _above(root: Path, pid: int) -> Iterator[_Process]:
+    """Yield a process and those above it, each with the words of its command line."""
+    for _ in range(_GENERATIONS):
         process = root / "proc" / str(pid)
         try:
             words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             stat = (process / "stat").read_text(errors="replace")
         except OSError:
-            return None
-        if container in words and "-n" in words[:-1]:
-            return words[words.index("-n") + 1]
+            return
+        yield process, words
         pid = int(stat.rpartition(")")[2].split()[1])
-    return None
-
-
-def _docker(config: dict[str, Any]) -> str | None:
-    return str(config.get("Name") or "").lstrip("/") or None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from gleaner.bus.message import Writer
 from gleaner.bus.messages import Run, RunnerState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
+from gleaner.namesake import Namesake
 from gleaner.runtime import Fatal, boot_id, connection, go_first, keep_enrolment, keep_healthy
 from gleaner.settings import NodeSettings
 from services.collector import procfs
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
-from services.collector.namesake import Namesake
 from services.collector.notices import open_notices
 from services.collector.nvml import NvmlSource
 from services.collector.settings import CollectorSettings
@@ -57,7 +57,7 @@ async def serve(settings: CollectorSettings) -> None:
     remote = MqttBus(connection(settings.bus), "collector", node.id)
     with Outbox(node.data_directory / "collector" / "outbox.sqlite") as outbox:
         bus = NodeBus(node.id, boot_id(), remote, outbox, frozenset({Writer.COLLECTOR}))
-        namesake = Namesake(bus, remote)
+        namesake = Namesake(bus, remote, "collector")
         async with asyncio.TaskGroup() as group:
             group.create_task(remote.run(), name="bus")
             group.create_task(bus.run(), name="outbox")

@@ -8,6 +8,7 @@ from gleaner.bus.local import NodeBus
 from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
+from gleaner.namesake import Namesake
 from gleaner.runtime import (
     boot_id,
     connection,
@@ -16,7 +17,6 @@ from gleaner.runtime import (
     keep_healthy,
     speak_as,
 )
-from services.collector.namesake import Namesake
 from services.collector.service import collect
 from services.node.settings import Settings
 from services.runner.service import alone, run_node
@@ -40,7 +40,7 @@ async def serve_node(settings: Settings) -> None:
     remote = MqttBus(connection(settings.bus), "node", node)
     with alone(directory), Outbox(directory / "node" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, boot_id(), remote, outbox, ROLES)
-        namesake = Namesake(bus, remote)
+        namesake = Namesake(bus, remote, "node")
         async with asyncio.TaskGroup() as group:
             around = [
                 group.create_task(remote.run(), name="bus"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.runner.supervisor import boot_seconds
+from gleaner.runtime import boot_seconds
 
 
 class BeatFile:

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from services.runner import supervisor
+from services.runner.supervisor.processes import read_stat
 
 
 def open_pidfd(pid: int, ticks: int) -> int | None:
@@ -21,7 +21,7 @@ def open_pidfd(pid: int, ticks: int) -> int | None:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
-    fields = supervisor.read_stat(pid)
+    fields = read_stat(pid)
     if fields is None or int(fields[19]) != ticks or fields[0] in "ZX":
         os.close(pidfd)
         return None
@@ -41,7 +41,7 @@ def with_token(token: str) -> set[int]:
 
 def in_session(session: int) -> set[int]:
     """Return all living processes of a session."""
-    stats = {name: supervisor.read_stat(name) for name in os.listdir("/proc") if name.isdigit()}
+    stats = {name: read_stat(name) for name in os.listdir("/proc") if name.isdigit()}
     return {
         int(name)
         for name, fields in stats.items()

@@ -9,20 +9,16 @@ import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.local import NodeBus
-from gleaner.bus.message import Value
 from gleaner.bus.messages import (
     Beat,
-    BeatBody,
     Catalogue,
     CatalogueEntry,
     Cause,
     CauseKind,
     Desired,
-    DesiredBody,
     GpuState,
     Grant,
     Inventory,
@@ -30,7 +26,8 @@ from gleaner.bus.messages import (
     RunnerState,
     SchedulerBeat,
 )
-from gleaner.bus.signature import SignatureRefused, Verifier
+from gleaner.bus.signature import Verifier
+from gleaner.runtime import boot_seconds
 from services.runner import catalogue, obey, pause, reflex
 from services.runner.beat import BeatFile
 from services.runner.disk import Disk
@@ -42,17 +39,13 @@ from services.runner.obey import Allegiance, Place
 from services.runner.run import ManagedRun
 from services.runner.runs import STOPPED, Runs
 from services.runner.settings import RunnerSettings
-from services.runner.supervisor import boot_seconds
 from services.runner.timing import Timing
+from services.runner.wishes import Wishes
 
 logger = logging.getLogger(__name__)
 
-_REFUSALS = 10
 _NOTICED_BEFORE_NS = 60_000_000_000
-_WISH, _BEAT = "desired", "scheduler beat"
 _NOT_DESIRED = "the scheduler no longer wants it"
-
-V = TypeVar("V", bound=Value)
 
 
 class Runner:
@@ -72,7 +65,6 @@ class Runner:
         self._bus = bus
         self._settings = settings
         self._launcher = launcher
-        self._verifier = verifier
         self._timing = timing
         self._pause_file = pause.pause_file(settings.node)
         self._disk = Disk(BeatFile(directory / "beat"))
@@ -83,10 +75,10 @@ class Runner:
         )
         self._entries: dict[str, CatalogueEntry] = {}
         self._facts = Facts(listening_since=boot_seconds())
-        self._allegiance = Allegiance()
-        self._refused: dict[str, str] = {}
+        self._wishes = Wishes(bus.node, verifier)
         self._obstacle: tuple[float, str] | None = None
         self._said: RunnerState | None = None
+        self._started_at = datetime.now(UTC)
         self._is_ending = False
         self._tasks = asyncio.TaskGroup()
 
@@ -143,39 +135,21 @@ class Runner:
             self._make_it_so()
 
     def _on_desired(self, delivery: Delivery) -> None:
-        wish = delivery.message
-        if not isinstance(wish, Desired):
+        if not isinstance(delivery.message, Desired):
             return
-        body = self._verified(_WISH, DesiredBody, wish)
-        if body is not None:
-            before = self._allegiance
-            self._allegiance, why = obey.take_desired(before, body, self._bus.node)
-            self._refuse(_WISH, why)
-            if why is None and (body.term, body.generation) != (before.term, before.generation):
-                save = functools.partial(self._journal.save, body.term, body.generation)
-                self._disk.later(save)
+        if self._wishes.hear_wish(delivery.message):
+            obeyed = self._wishes.allegiance
+            self._disk.later(functools.partial(self._journal.save, obeyed.term, obeyed.generation))
         self._make_it_so()
 
     def _on_scheduler_beat(self, delivery: Delivery) -> None:
-        beat = delivery.message
-        if not isinstance(beat, SchedulerBeat) or delivery.retained:
-            return
-        body = self._verified(_BEAT, BeatBody, beat)
-        if body is not None:
-            self._allegiance, why = obey.take_beat(self._allegiance, body, boot_seconds())
-            self._refuse(_BEAT, why)
-        self._make_it_so()
-
-    def _verified(self, what: str, body_type: type[V], said: Desired | SchedulerBeat) -> V | None:
-        try:
-            return self._verifier.verify(body_type, said.body, said.key, said.signature)
-        except SignatureRefused as refused:
-            self._refuse(what, str(refused))
-            return None
+        if isinstance(delivery.message, SchedulerBeat) and not delivery.retained:
+            self._wishes.hear_beat(delivery.message)
+            self._make_it_so()
 
     def _on_connection(self, connected: bool) -> None:
         if not connected:
-            self._allegiance = obey.disconnected(self._allegiance)
+            self._wishes.disconnect()
             self._say_state()
 
     # The reflex.
@@ -194,7 +168,7 @@ class Runner:
 
     def _make_it_so(self) -> None:
         """Stop what is no longer wished for, start what is; deciding twice does nothing new."""
-        desired = self._allegiance.desired
+        desired = self._wishes.allegiance.desired
         if desired is not None and not self._is_ending:
             wished = {grant.run for grant in desired.runs}
             why = desired.withdrawn
@@ -204,8 +178,7 @@ class Runner:
                 if run not in wished
             ]
             self._runs.leave(unwanted, time.monotonic_ns())
-            for gone in self._refused.keys() - wished - {_WISH, _BEAT}:
-                del self._refused[gone]
+            self._wishes.forget_refusals(wished)
             for grant in desired.runs:
                 if grant.run not in (*self._runs.ids, *self._launching.preparing):
                     self._consider(grant)
@@ -213,7 +186,7 @@ class Runner:
 
     def _consider(self, grant: Grant) -> None:
         why = obey.refuse(grant, self._place(), boot_seconds(), self._timing)
-        self._refuse(grant.run, why)
+        self._wishes.refuse(grant.run, why)
         if why is None:
             self._launching.preparing[grant.run] = grant.gpus
             self._tasks.create_task(self._launch(grant), name=f"launch {grant.run}")
@@ -222,33 +195,23 @@ class Runner:
         preparing = self._launching.preparing.items()
         return Place(
             facts=self._facts,
-            allegiance=self._allegiance,
+            allegiance=self._wishes.allegiance,
             entries=self._entries,
             seen=set(self._journal.seen),
             taken={**self._runs.taken(), **{gpu: run for run, gpus in preparing for gpu in gpus}},
             obstacle=self._current_obstacle(),
         )
 
-    def _refuse(self, what: str, why: str | None) -> None:
-        if why is None:
-            self._refused.pop(what, None)
-        elif self._refused.get(what) != why:
-            # Whoever makes up new keys all the time must not fill the log.
-            is_news = what not in self._refused or what not in (_WISH, _BEAT)
-            self._refused[what] = why
-            if is_news:
-                logger.info("refused %s: %s", what, why)
-
     async def _launch(self, grant: Grant) -> None:
         assert self._facts.inventory is not None
         known = {gpu.gpu: gpu for gpu in self._facts.inventory.gpus}
         gpus = tuple(known[gpu] for gpu in grant.gpus)
         try:
-            await self._launching.carry_out(grant, gpus, self._allegiance, self._settle)
+            await self._launching.carry_out(grant, gpus, self._wishes.allegiance, self._settle)
         except OSError as error:
             self._meet_obstacle(error)
         except KeyError as error:
-            self._refuse(grant.run, f"entry {grant.entry}: {error.args[0]}")
+            self._wishes.refuse(grant.run, f"entry {grant.entry}: {error.args[0]}")
 
     def _settle(self, run: ManagedRun) -> None:
         """Look once more before a run starts: the world went on while it was written down."""
@@ -277,7 +240,8 @@ class Runner:
         pause.make_room(self._settings.node)
         self._facts = replace(self._facts, paused=pause.paused_by(self._pause_file))
         await self._disk.do(self._journal.load)
-        self._allegiance = Allegiance(term=self._journal.term, generation=self._journal.generation)
+        obeyed = Allegiance(term=self._journal.term, generation=self._journal.generation)
+        self._wishes.allegiance = obeyed
         try:
             await self._disk.first_beat(boot_seconds())
         except OSError as error:
@@ -304,8 +268,8 @@ class Runner:
         error = self._disk.beat(boot_seconds())
         if error is not None:
             self._meet_obstacle(error)
-        if self._allegiance.desired is not None:
-            self._runs.archive({grant.run for grant in self._allegiance.desired.runs})
+        if self._wishes.allegiance.desired is not None:
+            self._runs.archive({grant.run for grant in self._wishes.allegiance.desired.runs})
         self._make_it_so()
 
     async def _check_catalogue(self) -> None:
@@ -331,12 +295,13 @@ class Runner:
             paused=self._facts.paused is not None,
             paused_reason=self._facts.paused,
             watched=self._facts.is_watched(now, self._timing.beat),
-            term=self._allegiance.term,
-            generation=self._allegiance.generation,
-            lease=obey.lease(self._allegiance, now, self._timing),
+            term=self._wishes.allegiance.term,
+            generation=self._wishes.allegiance.generation,
+            lease=obey.lease(self._wishes.allegiance, now, self._timing),
             runs=self._runs.ids,
-            refusals=tuple(f"{what}: {why}" for what, why in self._refused.items())[-_REFUSALS:],
+            refusals=self._wishes.refusals,
             limitations=self._limitations(),
+            started_at=self._started_at,
             at=self._said.at if self._said else datetime.now(UTC),
         )
         if state != self._said:

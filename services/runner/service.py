@@ -16,6 +16,7 @@ from gleaner.bus.message import Writer
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
 from gleaner.bus.signature import Verifier
+from gleaner.namesake import Namesake
 from services.runner import cgroup
 from services.runner.launcher import Launcher
 from services.runner.process import ProcessLauncher
@@ -56,11 +57,13 @@ async def serve(settings: RunnerSettings) -> None:
     remote = MqttBus(runtime.connection(settings.bus), "runner", node)
     with alone(directory), Outbox(directory / "runner" / "outbox.sqlite") as outbox:
         bus = NodeBus(node, runtime.boot_id(), remote, outbox, frozenset({Writer.RUNNER}))
+        namesake = Namesake(bus, remote, "runner")
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(remote.run(), name="bus"),
                 tasks.create_task(bus.run(), name="outbox"),
                 tasks.create_task(runtime.keep_healthy(directory, "runner", remote), name="health"),
+                tasks.create_task(namesake.watch(), name="namesake"),
             ]
             try:
                 await run_node(bus, settings, apart=True)

@@ -37,6 +37,21 @@ def test_who_listens_is_reached() -> None:
         assert own.getpeername() == listener.getsockname()
 
 
+def test_who_has_hung_up_already_is_somebody_else() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), 5) as connection,
+    ):
+        other, _ = listener.accept()
+        # With a reset, as of a server that was spoken to in the wrong way.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+        refuse_itself(connection)
+
+
 @pytest.mark.real
 def test_who_waits_for_a_broker_does_not_find_itself_nor_keep_it_from_its_port() -> None:
     """In a network of its own, where the kernel has no other port to give than the broker's."""

@@ -144,31 +144,28 @@ def test_a_damaged_file_is_kept_aside_and_said_loudly(
         assert texts(outbox) == ["a"]
 
 
-def test_a_row_that_rotted_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite"
+def damaged(path: Path, statement: str) -> None:
+    """Make an outbox with three events, and do something to its file behind its back."""
     with Outbox(path) as outbox:
         for text in "abc":
             outbox.append(an_event(text))
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE event SET body = x'00' WHERE sequence = 2")
+        database.execute(statement)
     database.close()
 
-    with Outbox(path) as outbox:
-        assert [(one.sequence, one.kind) for one in all_of(outbox)] == [
-            (1, "test"),
-            (2, "problem"),
-            (3, "test"),
-        ]
 
-
-def test_a_row_that_vanished_is_a_problem_and_holds_nobody_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE event SET body = x'00' WHERE sequence = 2",
+        "DELETE FROM event WHERE sequence = 2",
+    ],
+)
+def test_a_row_that_rotted_or_vanished_is_a_problem_and_holds_nobody_up(
+    tmp_path: Path, damage: str
+) -> None:
     path = tmp_path / "outbox.sqlite"
-    with Outbox(path) as outbox:
-        for text in "abc":
-            outbox.append(an_event(text))
-    with sqlite3.connect(path) as database:
-        database.execute("DELETE FROM event WHERE sequence = 2")
-    database.close()
+    damaged(path, damage)
 
     with Outbox(path) as outbox:
         assert [(one.sequence, one.kind) for one in all_of(outbox)] == [
@@ -182,12 +179,7 @@ def test_rows_that_make_no_sense_are_kept_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "outbox.sqlite"
-    with Outbox(path) as outbox:
-        for text in "abc":
-            outbox.append(an_event(text))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE event SET sequence = 1000000000 WHERE sequence = 3")
-    database.close()
+    damaged(path, "UPDATE event SET sequence = 1000000000 WHERE sequence = 3")
 
     with Outbox(path) as outbox:
         assert len(outbox) == 0

@@ -14,6 +14,7 @@ import pytest
 
 from gleaner.bus.outbox import Outbox
 from tests.bus.test_outbox import all_of, an_event, texts
+from tests.disks import small_disk
 
 pytestmark = pytest.mark.real
 
@@ -53,26 +54,21 @@ def test_what_was_on_disk_survives_kill_9(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "300k") as path:
+        yield path
 
 
 def test_a_full_disk_is_said_and_what_waited_is_written_when_it_is_not(
-    small_disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gleaner.bus.outbox.RETRY_SECONDS", 0.05)
-    path = small_disk / "outbox.sqlite"
+    path = disk / "outbox.sqlite"
     with Outbox(path) as outbox:
         outbox.append(an_event("before"))
         wait(lambda: not outbox._changes)
-        (small_disk / "filler").write_bytes(b"x" * free_bytes(small_disk))
+        (disk / "filler").write_bytes(b"x" * free_bytes(disk))
         for number in range(200):
             outbox.append(an_event(os.urandom(500).hex() + str(number)))
         wait(lambda: "memory only" in caplog.text)
@@ -80,7 +76,7 @@ def test_a_full_disk_is_said_and_what_waited_is_written_when_it_is_not(
         assert len(all_of(outbox)) == 201
         sent = texts(outbox)
 
-        (small_disk / "filler").unlink()
+        (disk / "filler").unlink()
 
         wait(lambda: not outbox._changes)
         wait(lambda: "can be written again" in caplog.text)

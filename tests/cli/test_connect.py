@@ -66,7 +66,6 @@ def test_an_account_of_the_configuration_comes_first(tmp_path: Path) -> None:
 
 def test_a_look_does_not_throw_off_the_service_of_the_same_account(tmp_path: Path) -> None:
     assert where(settings(tmp_path, user="n1")).client_id == "own"
-    assert where(settings(tmp_path, user="n1", client_id="user")).client_id == "user"
 
 
 def test_who_may_not_ask_is_told_who_may() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.cli.export_site import LOST, export_from
+from gleaner.cli.watch import Line
 from tests.builders import until
 from tests.web.example import Example
 
@@ -46,7 +47,7 @@ async def beat(bus: MemoryBus) -> None:
 @contextlib.asynccontextmanager
 async def writing(bus: MemoryBus, folder: Path, said: list[str]) -> AsyncIterator[None]:
     """Go on writing, ten times a second."""
-    task = asyncio.create_task(export_from(bus, folder, 0.1, said.append))
+    task = asyncio.create_task(export_from(Line(bus), folder, 0.1, said.append))
     try:
         yield
     finally:
@@ -64,7 +65,7 @@ def state_of(folder: Path, index: int) -> str:
 async def test_a_page_and_a_table_are_written_for_any_web_server(tmp_path: Path) -> None:
     folder = tmp_path / "html" / "gpus"
     async with fleet() as (_, bus):
-        await export_from(bus, folder, None, print)
+        await export_from(Line(bus), folder, None, print)
 
     assert sorted(file.name for file in folder.iterdir()) == ["index.html", "load_data.csv"]
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}

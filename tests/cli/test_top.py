@@ -15,6 +15,7 @@ from textual.widgets import DataTable, Static
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.cli.top import Details, Top
+from gleaner.cli.watch import Line
 from tests.builders import NOW, until
 from tests.web.example import MARKUP, Example
 
@@ -69,7 +70,7 @@ async def terminal(clock: Clock | None = None, width: int = 80) -> AsyncIterator
     """The program with the example fleet on its bus."""
     broker = MemoryBroker()
     async with MemoryBus(broker, "fleet") as fleet, MemoryBus(broker) as own:
-        app = Top(own, clock or Clock())
+        app = Top(Line(own, clock or Clock()))
         async with app.run_test(size=(width, 24)) as pilot:
             shown = Terminal(app, pilot, fleet, own)
             shown.say([*EXAMPLE.messages(), *EXAMPLE.beats()])
@@ -202,7 +203,7 @@ def test_a_terminal_is_wanted() -> None:
 @pytest.mark.parametrize("key", ["enter", "b", "s", "r"])
 async def test_keys_do_no_harm_where_nothing_is_known(key: str) -> None:
     bus = MemoryBus(MemoryBroker())
-    async with bus, Top(bus, Clock()).run_test(size=(80, 24)) as pilot:
+    async with bus, Top(Line(bus, Clock())).run_test(size=(80, 24)) as pilot:
         await pilot.press("2", key, "3", key, "1", key)
 
         assert pilot.app.is_running

@@ -51,6 +51,18 @@ def test_docker_calls_it_by_its_name(tmp_path: Path) -> None:
     assert look_up_name(tmp_path, ID, 1) == "notebook"
 
 
+def test_docker_keeps_its_names_where_it_was_told_to(tmp_path: Path) -> None:
+    hostname = f"/data/docker/containers/{ID}/hostname"
+    bundle = {"mounts": [{"destination": "/proc"}, {"source": hostname}]}
+    write(tmp_path / "proc/8/cmdline", f"containerd-shim\0-namespace\0moby\0-id\0{ID}\0")
+    write(tmp_path / "proc/8/cwd/config.json", bundle)
+    (tmp_path / "proc/8/stat").write_text("8 (shim) S 1 8 8 0")
+    (tmp_path / "proc/8/root").symlink_to(tmp_path)
+    write(tmp_path / "data/docker/containers" / ID / "config.v2.json", {"Name": "/notebook"})
+
+    assert look_up_name(tmp_path, ID, 8) == "notebook"
+
+
 @pytest.mark.parametrize(
     ("namespace", "annotations", "name"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,13 +38,28 @@ def test_a_filler_runs_and_leaves_when_somebody_comes(
     deployment.compose("up", "-d", "collector", "runner")
     a_filler_runs_and_leaves(deployment, folder, "collector", "runner")
     wait(lambda: deployment.health("collector") == deployment.health("runner") == "healthy", 30)
+    who_works_in_a_container_is_named_by_it(deployment, folder / "dev" / "nvidia0")
+
+
+def who_works_in_a_container_is_named_by_it(deployment: Deployment, gpu: Path) -> None:
+    """Hold the device from within another container: its people know it by its name."""
+    name = f"notebook-{os.getpid()}"
+    docker = functools.partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+    docker(["docker", "run", "-d", "--rm", "--name", name, "--user", "65534", f"--device={gpu}",
+            "debian:bookworm-slim", "sh", "-c", f"exec sleep 600 <{gpu}"])  # fmt: skip
+    try:
+        wait(lambda: name in containers(deployment), 15, lambda: str(deployment.node("gpuhost")))
+    finally:
+        docker(["docker", "rm", "-f", name])
+    wait(lambda: not containers(deployment), 15)
 
 
 def a_filler_runs_and_leaves(deployment: Deployment, folder: Path, *services: str) -> None:
     """Wait for a filler on the GPU, open its device as somebody else, and see it leave."""
     workload = str(folder / "workloads" / "workload.py")
     wait(lambda: processes_with(workload), 45, lambda: deployment.logs(*services))
-    wait(lambda: run_state(deployment) == "running", 20, lambda: deployment.logs(*services))
+    told = folder / "workloads" / "told"
+    wait(lambda: is_ready(deployment, told), 20, lambda: deployment.logs(*services))
     node = deployment.node("gpuhost")
     assert node
     assert node["source"] == "nvml"
@@ -50,7 +67,6 @@ def a_filler_runs_and_leaves(deployment: Deployment, folder: Path, *services: st
     with PseudoTerminal() as somebody:
         somebody.types()
         wait(lambda: somebody.where in places(deployment), 10)
-    told = folder / "workloads" / "told"
     asked = told.read_text().count("term")
     stranger = Stranger(environment=dict(os.environ))
     try:
@@ -68,14 +84,23 @@ def places(deployment: Deployment) -> list[str]:
     return [one["where"] for one in node["people"]] if node else []
 
 
+def containers(deployment: Deployment) -> list[str]:
+    """Return the containers in which somebody holds the GPU, as the API says."""
+    node = deployment.node("gpuhost")
+    holders = node["gpus"][0]["holders"] if node and node["gpus"] else []
+    return [one["container_name"] for one in holders if one["container"]]
+
+
 def gpu_state(deployment: Deployment) -> str | None:
     """Return the state of the GPU, as the API says."""
     node = deployment.node("gpuhost")
     return node["gpus"][0]["state"] if node and node["gpus"] else None
 
 
-def run_state(deployment: Deployment) -> str | None:
-    """Return the state of the run on the GPU, as the API says."""
+def is_ready(deployment: Deployment, told: Path) -> bool:
+    """Whether the run on the GPU runs, as the API says, and would hear that it must leave."""
     node = deployment.node("gpuhost")
-    live = [run["state"] for run in node["runs"] if run["current"]] if node else []
-    return live[0] if live else None
+    live = [run for run in node["runs"] if run["current"]] if node else []
+    return any(
+        run["state"] == "running" and f"ready {run['run']} " in told.read_text() for run in live
+    )

@@ -22,7 +22,7 @@ LEAVES_SECONDS = 8.0
 def workloads(system: System) -> list[int]:
     """Return the pids of the workloads that live."""
     found = processes_with(str(system.program)).items()
-    return [pid for pid, line in found if "supervisor.py" not in line]
+    return [pid for pid, line in found if "runner/supervisor" not in line]
 
 
 def causes(system: System) -> set[str]:

@@ -14,7 +14,7 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Availability, RequestKind, SchedulerState
 from gleaner.cli.broker import free_port
 from gleaner.client import Client
-from services.collector.namesake import NEW_SECONDS
+from gleaner.namesake import NEW_SECONDS
 from tests.faults.bad import Intruder, malformed, strange
 from tests.system import System
 

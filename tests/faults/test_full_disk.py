@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.disks import small_disk
 from tests.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -18,9 +18,6 @@ class SmallDisk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], check=True)
-        path.chmod(0o755)
 
     def fill(self) -> None:
         """Leave no room."""
@@ -35,16 +32,11 @@ class SmallDisk:
         """Give the room back."""
         (self.path / "filler").unlink()
 
-    def end(self) -> None:
-        """Take it away."""
-        subprocess.run(["umount", "-l", self.path], check=True)
-
 
 @pytest.fixture
 def disk(common_path: Path) -> Iterator[SmallDisk]:
-    small = SmallDisk(common_path / "data")
-    yield small
-    small.end()
+    with small_disk(common_path / "data", "4m") as path:
+        yield SmallDisk(path)
 
 
 async def test_work_begins_once_there_is_room(common_path: Path, disk: SmallDisk) -> None:

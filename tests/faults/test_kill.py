@@ -30,7 +30,7 @@ SERVICES = (
     "services.web",
     "nvml_child.py",
 )
-RUN_PARTS = ("supervisor.py", "workload.py")
+RUN_PARTS = ("runner/supervisor", "workload.py")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ class Watch:
         found: dict[str, list[int]] = {}
         for pid, line in processes_with(self._program).items():
             environment = environment_of(pid)
-            if "supervisor.py" not in line and "GLEANER_RUN" in environment:
+            if "runner/supervisor" not in line and "GLEANER_RUN" in environment:
                 for gpu in environment["GLEANER_GPUS"].split(","):
                     found.setdefault(gpu, []).append(pid)
         return found

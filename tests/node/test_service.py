@@ -12,12 +12,13 @@ import pytest
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
-from gleaner.bus.messages import Availability, GpuState, Inventory, RunnerState
+from gleaner.bus.messages import Availability, Beat, GpuState, Inventory, RunnerState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Misconfigured, log_to
 from gleaner.settings import BusSettings, GpuSettings, NodeSettings, SimulatedSettings
-from services.node.service import nodes, serve, title
+from services.node.service import nodes, serve, serve_node, title
 from services.node.settings import Settings
+from tests.brokers import Broker
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 
@@ -113,7 +114,7 @@ async def test_of_two_nodes_with_one_name_and_account_the_second_gives_way(
     tmp_path: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     mosquitto.forget()
-    bus = BusSettings(url=mosquitto.url, user="shared")
+    bus = BusSettings(url=mosquitto.url, user="shared", client_id="user")
     ours, theirs = (
         settings(tmp_path / name, count=1).model_copy(update={"bus": bus})
         for name in ("first", "second")
@@ -139,3 +140,52 @@ async def test_of_two_nodes_with_one_name_and_account_the_second_gives_way(
     for task in (first, reading):
         task.cancel()
         await asyncio.wait([task])
+
+
+@pytest.mark.broker
+async def test_nodes_of_different_names_may_share_an_account(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    mosquitto.forget()
+    one, other = (
+        each.model_copy(update={"bus": each.bus.model_copy(update={"user": "shared"})})
+        for each in nodes(settings(tmp_path, count=2, url=mosquitto.url))
+    )
+    online: list[str] = []
+    reader = MqttBus(Connection(url=mosquitto.url), "test", "reader", announces=False)
+    reader.subscribe(Beat, lambda said: online.append(said.levels["node"]))
+    doing = (reader.run(), serve_node(one), serve_node(other))
+    serving = [asyncio.create_task(task) for task in doing]
+
+    await until(lambda: online.count("sim-1") >= 2 and online.count("sim-2") >= 2)
+    for task in serving:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.broker
+async def test_a_node_with_the_account_of_another_gives_way_where_it_may_not_speak(
+    tmp_path: Path,
+) -> None:
+    with Broker(tmp_path / "broker", ["sim"]) as broker:
+        to = broker.connection("sim")
+        bus = BusSettings(url=to.url, user=to.user, password=to.password, client_id="user")
+        ours = settings(tmp_path / "ours", count=1).model_copy(update={"bus": bus})
+        theirs = settings(tmp_path / "theirs", count=1).model_copy(update={"bus": bus})
+        theirs = theirs.model_copy(update={"node": theirs.node.model_copy(update={"id": "other"})})
+        said: list[Availability] = []
+        reader = MqttBus(broker.connection("scheduler"), "test", "reader", announces=False)
+        reader.subscribe(Availability, lambda one: said.append(one.message), service="node")
+        tasks = [asyncio.create_task(task) for task in (reader.run(), serve(ours))]
+        await until(lambda: any(one.state == "online" for one in said))
+
+        with pytest.raises(ExceptionGroup) as error:
+            await asyncio.wait_for(serve(theirs), 60)
+
+        why = r"the account at the broker \(bus.user\) is not that of node.id other"
+        assert error.group_contains(Misconfigured, match=why)
+        await until(lambda: said[-1].state == "online", 30)
+        assert {one.instance for one in said} == {"sim"}
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])

@@ -20,13 +20,16 @@ from sqlalchemy import Table, func, select
 from gleaner.bus.interface import Bus
 from gleaner.bus.messages import Event, HistoryQuery
 from services.recorder import hour_rows, hours, samples, tables
+from services.recorder.batch import Number
 from services.recorder.columns import from_slot
 from services.recorder.local_time import EPOCH
 from services.recorder.moving import bring_up_to_date
 from services.recorder.retention import Retention
+from services.recorder.rows import rows_of
 from services.recorder.service import Recorder
 from services.recorder.store import Store
 from services.recorder.tidy import Tidying
+from tests.builders import NOW
 from tests.postgres import Postgres
 
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
@@ -52,6 +55,35 @@ def an_event(
         boot_id="boot",
         at=at or datetime.now(UTC),
     )
+
+
+def numbers(*events: Event, now: datetime = NOW) -> list[Number]:
+    """Return what a recorder writes of events that come `now`."""
+    return [
+        Number(
+            node=one.node,
+            stream=one.stream,
+            sequence=one.sequence,
+            oldest=one.oldest_sequence,
+            rows=rows_of(one, now),
+        )
+        for one in events
+    ]
+
+
+def a_run(sequence: int, state: str, seconds: float = 0, **more: Any) -> Event:
+    at = NOW + timedelta(seconds=seconds)
+    data = {
+        "run": "r1",
+        "entry": "fold",
+        "digest": "d",
+        "gpus": ["GPU-1"],
+        "state": state,
+        "reason": f"it is {state}",
+        "term": 1,
+        "at": at.isoformat(),
+    }
+    return an_event(sequence, kind="run", data=data | more, at=at)
 
 
 def a_query(**wanted: Any) -> HistoryQuery:

@@ -16,9 +16,8 @@ from services.recorder.local_time import LocalTime
 from services.recorder.questions import Known
 from services.recorder.retention import Retention
 from services.recorder.store import Store
-from tests.recorder.builders import a_query, url
+from tests.recorder.builders import a_query, a_run, numbers, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
-from tests.recorder.test_store import a_run, numbers
 from tests.recorder.two_days import NOW, fill
 
 KEEP = Retention(samples=timedelta(days=30), events=timedelta(days=731))

@@ -25,9 +25,8 @@ from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
 from services.recorder.retention import Retention
 from services.recorder.store import Store
 from tests.builders import NOW
-from tests.recorder.builders import an_event, recording, url
+from tests.recorder.builders import a_run, an_event, numbers, recording, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
-from tests.recorder.test_store import a_run, numbers
 
 SAMPLES, PAGE = 350, 300
 LONG = timedelta(days=36500)

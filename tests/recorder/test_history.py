@@ -17,8 +17,7 @@ from services.recorder.history import BadQuestion, statement_of
 from services.recorder.questions import Known
 from services.recorder.store import Store
 from tests.builders import NOW
-from tests.recorder.builders import KEEP, a_query, an_event, url
-from tests.recorder.test_store import a_run, numbers
+from tests.recorder.builders import KEEP, a_query, a_run, an_event, numbers, url
 
 
 async def page(store: Store, **wanted: Any) -> tuple[list[dict[str, Any]], str | None]:

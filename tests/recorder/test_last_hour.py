@@ -14,8 +14,7 @@ from services.recorder.history import BadQuestion
 from services.recorder.questions import Known
 from services.recorder.store import Store
 from tests.builders import NOW
-from tests.recorder.builders import KEEP, a_query, an_event, url
-from tests.recorder.test_store import numbers
+from tests.recorder.builders import KEEP, a_query, an_event, numbers, url
 
 MINUTE = timedelta(minutes=1)
 FIRST = NOW - 59 * MINUTE

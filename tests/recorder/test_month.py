@@ -16,11 +16,9 @@ import pytest
 
 from gleaner.bus.messages import Event, Sample, Samples, SampleUser
 from services.recorder import tables
-from services.recorder.batch import Number
 from services.recorder.retention import Retention
-from services.recorder.rows import rows_of
 from services.recorder.store import Store
-from tests.recorder.builders import an_event, samples_left, url
+from tests.recorder.builders import an_event, numbers, samples_left, url
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 31
@@ -89,17 +87,7 @@ def month() -> Iterator[Event]:
 
 
 async def record(store: Store, events: Iterable[Event], now: datetime) -> None:
-    numbers = [
-        Number(
-            node=one.node,
-            stream=one.stream,
-            sequence=one.sequence,
-            oldest=one.oldest_sequence,
-            rows=rows_of(one, now),
-        )
-        for one in events
-    ]
-    await store.write(numbers, now=now)
+    await store.write(numbers(*events, now=now), now=now)
 
 
 async def settle(store: Store, now: datetime) -> None:

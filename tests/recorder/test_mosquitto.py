@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,7 @@ from services.recorder import service, tables
 from services.recorder.daily_file import DailyFiles
 from services.recorder.store import Store
 from tests.builders import NOW, until
+from tests.disks import small_disk
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import a_query, an_event, count, recording, url
 
@@ -169,20 +169,15 @@ async def test_what_a_broker_took_while_it_knew_of_no_recorder_is_not_lost(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
+    with small_disk(tmp_path / "disk", "2m") as path:
+        yield path
 
 
 async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
     broker: Mosquitto,
-    small_disk: Path,
+    disk: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -191,11 +186,11 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
     watermarks, states = list[int](), list[RecorderState]()
     node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams["s1"]))  # type: ignore[union-attr]
     node.subscribe(RecorderState, lambda one: states.append(one.message))  # type: ignore[arg-type]
-    async with Store(url(small_disk)) as store, recorder(broker, store), running(node):
+    async with Store(url(disk)) as store, recorder(broker, store), running(node):
         node.publish(an_event(1))
         await until(lambda: watermarks == [1])
-        found = os.statvfs(small_disk)
-        (small_disk / "filler").write_bytes(b"x" * (found.f_bavail * found.f_frsize))
+        found = os.statvfs(disk)
+        (disk / "filler").write_bytes(b"x" * (found.f_bavail * found.f_frsize))
         for number in range(2, 702):
             node.publish(an_event(number, data={"text": "x" * 1000}))
         await until(lambda: "nothing is recorded until" in caplog.text)
@@ -204,7 +199,7 @@ async def test_a_full_disk_is_named_and_when_there_is_room_nothing_is_missing(
         assert await count(store, tables.event) <= 701
         assert max(watermarks) < 701
 
-        (small_disk / "filler").unlink()
+        (disk / "filler").unlink()
 
         await until(lambda: watermarks[-1] == 701)
         assert await count(store, tables.event) == 701

@@ -13,8 +13,7 @@ from services.recorder import tables
 from services.recorder.condition import ASIDE
 from services.recorder.store import Store
 from tests.builders import NOW
-from tests.recorder.builders import an_event, count, url
-from tests.recorder.test_store import numbers
+from tests.recorder.builders import an_event, count, numbers, url
 
 DAMAGE = DatabaseError("SELECT 1", (), Exception("database disk image is malformed"))
 

@@ -18,8 +18,7 @@ from services.recorder.searchable import make_searchable
 from services.recorder.store import Store
 from services.recorder.tidy import Tidying
 from tests.builders import NOW
-from tests.recorder.builders import KEEP, a_query, an_event, url
-from tests.recorder.test_store import a_run, numbers
+from tests.recorder.builders import KEEP, a_query, a_run, an_event, numbers, url
 
 
 async def ask(store: Store, more: dict[str, Any] | None = None, **wanted: Any) -> HistoryAnswer:

@@ -18,8 +18,7 @@ from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded, R
 from services.recorder import service, tables
 from services.recorder.store import Store
 from tests.builders import NOW, until
-from tests.recorder.builders import an_event, count, recording, url
-from tests.recorder.test_store import numbers
+from tests.recorder.builders import an_event, count, numbers, recording, url
 
 
 class System:

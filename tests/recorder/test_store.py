@@ -18,50 +18,23 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
 from services.recorder import sample_pages, service, tables
-from services.recorder.batch import DeadLetter, Number
+from services.recorder.batch import DeadLetter
 from services.recorder.condition import Condition
-from services.recorder.rows import rows_of
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import (
     KEEP,
     a_query,
+    a_run,
     an_event,
     count,
+    numbers,
     recording,
     samples_left,
     url,
 )
 
 pytestmark = pytest.mark.real
-
-
-def numbers(*events: Event, now: datetime = NOW) -> list[Number]:
-    return [
-        Number(
-            node=one.node,
-            stream=one.stream,
-            sequence=one.sequence,
-            oldest=one.oldest_sequence,
-            rows=rows_of(one, now),
-        )
-        for one in events
-    ]
-
-
-def a_run(sequence: int, state: str, seconds: float = 0, **more: Any) -> Event:
-    at = NOW + timedelta(seconds=seconds)
-    data = {
-        "run": "r1",
-        "entry": "fold",
-        "digest": "d",
-        "gpus": ["GPU-1"],
-        "state": state,
-        "reason": f"it is {state}",
-        "term": 1,
-        "at": at.isoformat(),
-    }
-    return an_event(sequence, kind="run", data=data | more, at=at)
 
 
 async def the_run(store: Store) -> Any:

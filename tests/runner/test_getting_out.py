@@ -10,10 +10,11 @@ import pytest
 
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import CauseKind, GpuCondition, Run, RunState
-from services.runner import cgroup, supervisor
+from services.runner import cgroup
 from services.runner.cgroup import Cgroups
 from services.runner.launcher import Launcher
 from services.runner.process import ProcessLauncher
+from services.runner.supervisor.processes import start_ticks
 from tests.builders import until
 from tests.python import python_for_others
 from tests.runner.rig import QUICK, Rig, gpu_state, is_alive, people, workload
@@ -278,4 +279,4 @@ async def test_a_supervisor_is_in_no_group_of_its_run(tmp_path: Path) -> None:
 
         assert [f"0::{fact.cgroup}\n" in text for text in groups] == [True, False]
         assert fact.supervisor_pid
-        assert supervisor.start_ticks(fact.supervisor_pid) == fact.supervisor_started_ticks
+        assert start_ticks(fact.supervisor_pid) == fact.supervisor_started_ticks

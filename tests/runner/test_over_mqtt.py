@@ -17,6 +17,10 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Beat, Catalogue, GpuCondition, Grant, Run, RunnerState
 from gleaner.bus.mqtt import MqttBus
+from gleaner.runtime import Misconfigured
+from gleaner.settings import BusSettings, GpuSettings, NodeSettings
+from services.runner.service import serve
+from services.runner.settings import RunnerSettings
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.runner.rig import (
@@ -194,3 +198,37 @@ async def test_a_runner_that_was_killed_is_itself_again(
 
         assert fleet.run
         assert (fleet.run.pid, is_alive(pid)) == (pid, True)
+
+
+async def test_of_two_runners_with_one_name_the_second_gives_way(
+    tmp_path: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gleaner.namesake")
+    mosquitto.forget()
+    ours, theirs = (
+        RunnerSettings(
+            bus=BusSettings(url=mosquitto.url),
+            node=NodeSettings(
+                id=NODE, data_directory=tmp_path / name, gpu=GpuSettings(source="simulated")
+            ),
+        )
+        for name in ("first", "second")
+    )
+    reader = MqttBus(Connection(url=mosquitto.url), "test", "reader", announces=False)
+    fleet = Fleet(reader)
+    tasks = [asyncio.create_task(task) for task in (reader.run(), serve(ours))]
+    await until(lambda: fleet.state is not None)
+    assert fleet.state
+    began = fleet.state.started_at
+
+    with pytest.raises(ExceptionGroup) as error:
+        await asyncio.wait_for(serve(theirs), 10)
+
+    why = f"node.id {NODE}: another node of this name is at work"
+    assert error.group_contains(Misconfigured, match=why)
+    assert f"another node calls itself {NODE} too" in caplog.text
+    await until(lambda: f"the other node called {NODE} is silent" in caplog.text)
+    await until(lambda: fleet.state is not None and fleet.state.started_at == began)
+    for task in tasks:
+        task.cancel()
+        await asyncio.wait([task])

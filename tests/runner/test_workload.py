@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import until
+from tests.disks import small_disk
 from tests.python import python_for_others
 from tests.runner.rig import Rig, is_alive, people, workload
 
@@ -176,7 +177,7 @@ async def test_a_log_that_is_a_device_is_left_where_it_is(tmp_path: Path, place:
 
 
 async def test_a_full_disk_under_the_log_does_not_stop_it(tmp_path: Path, place: Path) -> None:
-    with tmpfs(place / "small", "64k") as small:
+    with small_disk(place / "small", "64k") as small:
         command = "sh -c 'head -c 1000000 /dev/zero; exec sleep 1000'"
         entry = workload(command, log=small / "out.log")
         async with Rig(tmp_path, entry).running() as rig:
@@ -190,7 +191,7 @@ async def test_a_full_disk_under_the_log_does_not_stop_it(tmp_path: Path, place:
 async def test_a_full_disk_under_the_runner_keeps_nobody_from_leaving(
     tmp_path: Path, place: Path
 ) -> None:
-    with tmpfs(place / "small", "1m") as small:
+    with small_disk(place / "small", "1m") as small:
         async with Rig(small, workload("sleep 1000")).running() as rig:
             await rig.launched("r1")
             with contextlib.suppress(OSError), (small / "filler").open("wb", 0) as filler:
@@ -261,14 +262,3 @@ async def test_limits_that_cannot_be_set_are_named(tmp_path: Path) -> None:
             if controller not in there
         ]  # fmt: skip
         assert [text.partition(":")[0] for text in rig.facts["r1"].limits_not_set] == missing
-
-
-@contextlib.contextmanager
-def tmpfs(path: Path, size: str) -> Iterator[Path]:
-    """A small file system that is easily filled."""
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)

@@ -10,10 +10,8 @@ from typing import Any
 
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import Event, Sample, Samples, SampleUser
-from services.recorder.batch import Number
-from services.recorder.rows import rows_of
 from services.recorder.store import Store
-from tests.recorder.builders import an_event, recording, url
+from tests.recorder.builders import an_event, numbers, recording, url
 from tests.web.example import GIB, MARKUP, gpu_id
 
 INTERVAL = timedelta(minutes=10)
@@ -44,18 +42,9 @@ def recorder_in(folder: Path) -> Recorder:
 
 async def record(store: Store, events: Iterator[Event], now: datetime) -> None:
     """Write events as a recorder does."""
-    numbers = [
-        Number(
-            node=one.node,
-            stream=one.stream,
-            sequence=one.sequence,
-            oldest=one.oldest_sequence,
-            rows=rows_of(one, now),
-        )
-        for one in events
-    ]
-    for first in range(0, len(numbers), 200):
-        await store.write(numbers[first : first + 200], now=now)
+    found = numbers(*events, now=now)
+    for first in range(0, len(found), 200):
+        await store.write(found[first : first + 200], now=now)
 
 
 def past(now: datetime) -> Iterator[Event]:

@@ -51,6 +51,8 @@ class RunnerState(Message):
     refusals: tuple[str, ...] = ()
     """The last grants refused, each with its reason; at most ten."""
     limitations: tuple[str, ...] = ()
+    started_at: Utc | None = None
+    """When this runner began; of two under one name the later one gives way."""
     at: Utc
 
 

@@ -283,6 +283,7 @@ GOLDEN: tuple[Message, ...] = (
         runs=("r1",),
         refusals=("r0: another digest",),
         limitations=("no cgroup v2",),
+        started_at=NOW,
         at=NOW,
     ),
     SchedulerBeat(body='{"term":3}', key="k1", signature="c2ln"),
