@@ -93,8 +93,8 @@ def test_mistakes_in_the_configuration_are_named_together(command: Said, tmp_pat
     assert status == 2
     assert [line.split(": ")[1] for line in errors.splitlines()] == [
         "nod",
-        "web.listen",
         "log.level",
+        "web.listen",
     ]
 
 
