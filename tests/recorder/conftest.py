@@ -16,6 +16,7 @@ ON_BOTH = (
     "test_store",
     "test_history",
     "test_search",
+    "test_unknown",
     "test_accounting",
     "test_answers",
     "test_figures",
