@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse
@@ -17,11 +17,13 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RecorderState, RequestKind
 from services.web.downloads import Downloads, add_downloads
-from services.web.history_api import REFUSALS, Problem, make_history
+from services.web.history_api import KINDS, REFUSALS, RUN_STATES, Problem, make_history
 from services.web.live import Live
+from services.web.misread import unknown
 from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
 from services.web.recorded import Refused, one_page
+from services.web.refusals import OneOf, only_known, refuse
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
 
@@ -89,7 +91,7 @@ class Answer(BaseModel):
 
 GUARDED: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem, "description": "The Host header names somebody else."},
-    422: {"model": Problem, "description": "What was asked makes no sense; it says what and why."},
+    422: {"model": Problem, "description": "A parameter is unknown or makes no sense: which."},
 }
 CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
@@ -115,8 +117,9 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=GUARDED,
+        dependencies=[Depends(only_known)],
+        exception_handlers={RequestValidationError: refuse},
     )
-    api.add_exception_handler(RequestValidationError, _explain)
 
     @api.get("/fleet")
     async def fleet() -> Snapshot:
@@ -131,9 +134,10 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     @api.get("/nodes/{node}", responses={404: {"model": Problem, "description": "Not known."}})
     async def node(node: Annotated[str, Path(max_length=80)]) -> Node:
         """Return one node."""
-        found = next((one for one in live.snapshot().nodes if one.node == node), None)
+        nodes = live.snapshot().nodes
+        found = next((one for one in nodes if one.node == node), None)
         if found is None:
-            raise HTTPException(404, f"there is no node {node!r}")
+            raise HTTPException(404, unknown("node", node, (one.node for one in nodes)))
         return found
 
     @api.get("/gpus")
@@ -141,11 +145,13 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         """Return all GPUs."""
         return tuple(gpu for one in live.snapshot().nodes for gpu in one.gpus)
 
-    @api.get("/last-hour")
+    @api.get("/last-hour", responses={404: {"model": Problem, "description": "Not known."}})
     async def last_hour(node: NodeName | None = None) -> LastHour:
         """Return the utilization of the last hour: of a node, or of all if they are not many."""
         moment = live.moment()
         nodes = [one.node for one in moment.facts if node in (None, one.node)]
+        if node is not None and not nodes:
+            raise HTTPException(404, unknown("node", node, (one.node for one in moment.facts)))
         return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
 
     @api.get("/recorder")
@@ -174,7 +180,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     async def events(
         what: Literal["events", "runs"] = "events",
         node: NodeName | None = None,
-        kind: Annotated[str | None, Query(max_length=80)] = None,
+        kind: Annotated[str, OneOf((*KINDS, *RUN_STATES))] | None = None,
         since: Utc | None = None,
         until: Utc | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -198,15 +204,6 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     for kind in RequestKind:
         _add_change(api, questions, kind)
     return api
-
-
-def _explain(_: Request, error: Exception) -> JSONResponse:
-    """Say in words what of a request makes no sense, as everything that is refused is told."""
-    assert isinstance(error, RequestValidationError)
-    wrong = (
-        f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()
-    )
-    return JSONResponse({"detail": "; ".join(wrong)}, 422)
 
 
 def _add_change(api: FastAPI, questions: Questions, kind: RequestKind) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gleaner import names
 from gleaner.bus.messages import GpuCondition
 from gleaner.fleet import Presence
+from services.web.misread import unknown
 from services.web.view import Gpu, Node
 
 STATES = (
@@ -61,14 +62,31 @@ class Filter:
         return found
 
 
-def from_query(query: Mapping[str, str]) -> Filter:
-    """Return what stands in an address; what makes no sense there is left out."""
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What there is to choose from."""
+
+    models: tuple[str, ...]
+    labels: tuple[str, ...]
+    states: tuple[str, ...] = STATES
+
+
+def from_query(query: Mapping[str, str], there: Choices) -> tuple[Filter, list[str]]:
+    """Return what stands in an address, and sentences about what made no sense there."""
     words = {key: query.get(key, "").strip() for key in ("model", "state", "user", "label", "node")}
-    if words["state"] not in STATES:
-        words["state"] = ""
-    gpus = query.get("gpus", "")
-    wanted = int(gpus) if gpus.isascii() and gpus.isdigit() and len(gpus) < 4 else 1
-    return Filter(**words, gpus=max(1, min(GPUS_MAX, wanted)))
+    misread = []
+    for key, known in (("model", there.models), ("state", there.states), ("label", there.labels)):
+        if words[key] and words[key] not in known:
+            misread.append(f"{unknown(key, words[key], known)} Here are all.")
+            words[key] = ""
+    gpus = query.get("gpus", "").strip()
+    is_number = gpus.isascii() and gpus.isdigit() and len(gpus) < 4
+    wanted = max(1, min(GPUS_MAX, int(gpus) if is_number else 1))
+    if gpus and not (is_number and int(gpus) == wanted):
+        misread.append(
+            f"{gpus!r} is no number of GPUs from 1 to {GPUS_MAX}; here are offers for {wanted}."
+        )
+    return Filter(**words, gpus=wanted), misread
 
 
 def shown_state(node: Node, gpu: Gpu) -> str:
@@ -80,15 +98,6 @@ def users_of(gpu: Gpu) -> tuple[str, ...]:
     """Return the people who hold a GPU, each once."""
     counted = (one for one in gpu.holders if one.run is None and one.ignored is None)
     return tuple(dict.fromkeys(names.user(one) for one in counted))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What there is to choose from."""
-
-    models: tuple[str, ...]
-    labels: tuple[str, ...]
-    states: tuple[str, ...] = STATES
 
 
 def choices(nodes: Iterable[Node]) -> Choices:

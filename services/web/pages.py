@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from gleaner import names, taking
@@ -19,6 +20,7 @@ from services.web import texts
 from services.web.board import Moment
 from services.web.filter import Filter, choices
 from services.web.held import held
+from services.web.live_parts import Part
 from services.web.security import Controls
 from services.web.series import resolution_text
 from services.web.show import with_readings
@@ -72,6 +74,7 @@ class Pages:
         self._environment.globals |= {
             "command": taking.command,
             "fill": _fill,
+            "follows": _follows,
             "gpu_indices": _gpu_indices,
             "level": texts.level,
             "ratio": texts.ratio,
@@ -99,6 +102,7 @@ class Pages:
         hour: Mapping[str, Sequence[int | None]] | None = None,
         refresh_seconds: int = REFRESH_SECONDS,
         past: Mapping[str, Any] | None = None,
+        misread: Sequence[str] = (),
     ) -> str:
         """Return the page of the fleet, or of one node and its past."""
         wanted = wanted or Filter()
@@ -128,9 +132,12 @@ class Pages:
             "answer": answer,
             "refresh_seconds": refresh_seconds,
             "here": "" if only else "now",
+            "place": "",
+            "silent": False,
             **self._common(root),
             **(past or {}),
         }
+        known["misread"] = [*misread, *known.get("misread", ())]
         if is_dense and only is None:
             known["rows"] = self._dense_rows(nodes, moment, known, keeps=not has_cards)
         template = "node.html" if past else "page.html"
@@ -176,6 +183,16 @@ class Pages:
         except (OSError, ValueError):
             return None
         return {str(name): str(file) for name, file in manifest.items()}
+
+
+@pass_context
+def _follows(context: Context, name: str) -> Markup:
+    """Return the attributes of an element that follows the stream; none where it does not."""
+    part: Part | None = context["live"].get(name)
+    if part is None:
+        return Markup()
+    pairs = {"data-part": name, **part.attributes}
+    return Markup("").join(Markup(' {}="{}"').format(*pair) for pair in pairs.items())
 
 
 @cache

@@ -46,6 +46,8 @@ class Found:
     """Only so far back could be searched just now; None: everything was."""
     problem: str | None = None
     """Why there are no (more) rows, for people to read."""
+    is_silent: bool = False
+    """Whether that is because nobody answered, which passes."""
 
 
 async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filters: Any) -> Found:
@@ -61,9 +63,15 @@ async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filt
             if cursor is None or len(rows) >= most:
                 return Found(rows=tuple(rows), cursor=cursor)
     except NoAnswer as error:
-        return Found(rows=tuple(rows), cursor=cursor, problem=_sentence(str(error)))
+        why = _sentence(str(error))
+        return Found(rows=tuple(rows), cursor=cursor, problem=why, is_silent=True)
     except Refused as error:
         return Found(rows=tuple(rows), cursor=cursor, problem=error.sentence)
+
+
+async def nothing() -> Found:
+    """Ask nobody: for a part of a page that nobody wants."""
+    return Found()
 
 
 async def search(
@@ -73,7 +81,7 @@ async def search(
     try:
         return await one_page(questions, what, limit=limit, cursor=cursor, **filters)
     except NoAnswer as error:
-        return Found(cursor=cursor, problem=_sentence(str(error)))
+        return Found(cursor=cursor, problem=_sentence(str(error)), is_silent=True)
     except Refused as error:
         return Found(cursor=cursor, problem=error.sentence)
 

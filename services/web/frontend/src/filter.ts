@@ -105,6 +105,8 @@ export function startFilter(form: HTMLFormElement | null, changed: (filter: Filt
     history.replaceState(null, "", `${location.pathname}${toQuery(filter)}${location.hash}`);
     const reset = form.querySelector<HTMLElement>(".reset");
     if (reset) reset.hidden = isEmpty(filter);
+    // What the address had that made no sense is there no more.
+    document.getElementById("misread")?.remove();
     changed(filter);
   };
   form.addEventListener("input", look);
