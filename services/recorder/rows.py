@@ -52,7 +52,10 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         text = getattr(event, name)
         if len(text) > NAME_CHARACTERS or "\0" in text:
             raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
-    run, samples = _run(event), _samples(event)
+    samples = _samples(event)
+    if samples:
+        # They have rows of their own.
+        return Rows(event=None, samples=samples)
     gpu = event.data.get("gpu")
     row: Row = {
         "node": event.node,
@@ -65,10 +68,7 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         "received_at": received_at,
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-    if samples:
-        # They have rows of their own.
-        return Rows(event=None, samples=samples)
-    return Rows(event=row, mentions=mentions_of(event.kind, event.data), run=run)
+    return Rows(event=row, mentions=mentions_of(event.kind, event.data), run=_run(event))
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
