@@ -295,6 +295,7 @@ def extrapolate(path: Path, days: int, middle: Sizes) -> float:
         "sample_1h": years, "sample_1d": years, "sample_1mo": years, "use_1d": years,
         "host_5m": scale * KEPT_5M / days, "host_1h": years, "host_1d": years,
         "use_1h": OTHER_USERS * YEARS / days, "session": years, "event": years, "run": years,
+        "mention": years,
     }  # fmt: skip
     total = 0.0
     for table, factor in grows.items():

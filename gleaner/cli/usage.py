@@ -16,7 +16,7 @@ from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard, now_of
 from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
-from gleaner.client import Client, RequestFailed
+from gleaner.client import Client, NeverRecorded
 from gleaner.figures import By
 from gleaner.fleet import Fleet, FleetView, follow
 
@@ -60,7 +60,7 @@ async def history(
             return rows[::-1]
         try:
             rows = await _of_gpu_or_node(client, target, asked)
-        except RequestFailed:
+        except NeverRecorded:
             fleet = Fleet()
             follow(client.bus, fleet)
             await heard(fleet)
@@ -73,10 +73,12 @@ async def history(
 
 async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:
     try:
-        rows: list[Row] = [row async for row in client.history(gpu=target, **asked)]
-    except RequestFailed:
-        rows = []  # It may be the name of a node.
-    return rows or [row async for row in client.history(node=target, **asked)]
+        return [row async for row in client.history(gpu=target, **asked)]
+    except NeverRecorded:
+        if target.startswith(("GPU-", "MIG-")):
+            raise
+        # It may be the name of a node.
+        return [row async for row in client.history(node=target, **asked)]
 
 
 def gpu_called(view: FleetView, target: str) -> str | None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from gleaner.bus.messages import EventKind
+from services.recorder.distinct import each_value
 from services.recorder.tables import (
     EVERY,
     dead_letter,
@@ -28,6 +29,7 @@ from services.recorder.tables import (
     gap,
     host_1h,
     host_5m,
+    mention,
     name,
     run,
     sample_1h,
@@ -61,6 +63,8 @@ class Retention:
         events, hours = now - self.events, now - self.hours
         five_minutes = now - self.five_minutes
         return (
+            # First: what is in a list is there.
+            deletion_of_mentions(events),
             deletion(event, event.c.at < events),
             deletion(run, and_(run.c.is_final, run.c.at < events)),
             deletion(gap, gap.c.noticed_at < events),
@@ -95,6 +99,15 @@ def deletion_of_rolled(table: Table, before: datetime) -> Delete:
         of_owner = and_(of_owner, table.c.start < select(sealed.c.until).scalar_subquery())
     old = select(owner, table.c.start).select_from(owners.join(table, of_owner))
     return delete(table).where(tuple_(owner, table.c.start).in_(old.limit(BATCH)))
+
+
+def deletion_of_mentions(before: datetime) -> Delete:
+    """Return the statement that deletes some of the mentions before an instant."""
+    own = mention.c
+    lists = each_value(own.about)
+    key = (own.about, own.at, own.event)
+    old = select(*key).join(lists, lists.c.about == own.about).where(own.at < before).limit(BATCH)
+    return delete(mention).where(tuple_(*key).in_(old))
 
 
 def deletion(table: Table, where: ColumnElement[bool]) -> Delete:

@@ -12,10 +12,10 @@ from pydantic_core import to_json
 
 from gleaner.bus.message import topic_of
 from gleaner.bus.messages import Event, EventKind, Run, Sample, Samples
+from services.recorder.mentions import NAME_CHARACTERS, Mentions, clean, mentions_of
 
 LARGEST = 2**63 - 1
 """What a BIGINT takes; Python's integers have no such end."""
-NAME_CHARACTERS = 200
 DAY_SECONDS = 86_400
 LONGEST_SECONDS = 1e9
 """A stage of an eviction."""
@@ -35,6 +35,8 @@ class Rows:
     """What one event becomes."""
 
     event: Row | None
+    mentions: Mentions | None = None
+    """Of the event."""
     run: Row | None = None
     samples: tuple[Row, ...] = ()
     hosts: tuple[Row, ...] = ()
@@ -61,13 +63,14 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         "stream": event.stream,
         "sequence": event.sequence,
         "kind": event.kind,
-        "gpu": gpu if isinstance(gpu, str) and _is_fit(gpu) else None,
+        "gpu": gpu if isinstance(gpu, str) and is_fit(gpu) else None,
         "at": event.at,
         "boot_id": event.boot_id,
         "received_at": received_at,
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-    return Rows(event=row, run=_run(event))
+    mentions = mentions_of(event.kind, event.data)
+    return Rows(event=row, mentions=mentions, run=_run(event))
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
@@ -85,8 +88,8 @@ def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
         return None
     if not (isinstance(stream, str) and isinstance(number, int) and isinstance(oldest, int)):
         return None
-    is_fit = _is_fit(stream) and 1 <= oldest <= number <= LARGEST and body.get("node") == node
-    return (node, stream, number, oldest) if is_fit else None
+    is_whole = is_fit(stream) and 1 <= oldest <= number <= LARGEST and body.get("node") == node
+    return (node, stream, number, oldest) if is_whole else None
 
 
 def _run(event: Event) -> Row | None:
@@ -100,7 +103,7 @@ def _run(event: Event) -> Row | None:
     took = () if run.stages is None else run.stages.model_dump().values()
     if any(seconds is not None and not abs(seconds) <= LONGEST_SECONDS for seconds in took):
         return None
-    if not _is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
+    if not is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
         return None
     stages = run.stages
     return {
@@ -108,16 +111,16 @@ def _run(event: Event) -> Row | None:
         "run": run.run,
         "first_at": run.at,
         "at": run.at,
-        "entry": _clean(run.entry),
+        "entry": clean(run.entry),
         "gpus": json.dumps(run.gpus),
-        "user": None if run.user is None else _clean(run.user),
+        "user": None if run.user is None else clean(run.user),
         "state": run.state.value,
         "is_final": run.state.is_final,
-        "reason": _clean(run.reason),
+        "reason": clean(run.reason),
         "started_at": run.started_at,
         "ended_at": run.exited_at or (run.at if run.state.is_final else None),
         "cause_kind": run.cause.kind.value if run.cause else None,
-        "cause_text": _clean(run.cause.text) if run.cause else None,
+        "cause_text": clean(run.cause.text) if run.cause else None,
         "exit_code": run.exit_code,
         "exit_signal": run.exit_signal,
         "noticed_to_term_seconds": stages.noticed_to_term if stages else None,
@@ -147,8 +150,8 @@ def _samples(event: Event) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
         for sample in said.samples
     )
     hosts = tuple(sample.model_dump() for sample in said.host)
-    is_fit = all(_is_fit(row["gpu"]) and _is_fit(row["state"]) for row in rows)
-    return (rows, hosts) if is_fit and all(map(_counts, (*rows, *hosts))) else ((), ())
+    have_names = all(is_fit(row["gpu"]) and is_fit(row["state"]) for row in rows)
+    return (rows, hosts) if have_names and all(map(_counts, (*rows, *hosts))) else ((), ())
 
 
 def _counts(row: Row) -> bool:
@@ -175,16 +178,12 @@ def _users(sample: Sample) -> list[Row] | None:
     users = [user.model_dump() for user in sample.users[:USERS]]
     for user in users:
         for name in ("user", "run", "entry", "container"):
-            user[name] = user[name] and _clean(user[name])[:NAME_CHARACTERS]
+            user[name] = user[name] and clean(user[name])[:NAME_CHARACTERS]
         if (user["memory_used_bytes"] or 0) > LARGEST:
             user["memory_used_bytes"] = None
     return users
 
 
-def _is_fit(name: str) -> bool:
+def is_fit(name: str) -> bool:
+    """Tell whether a name is short enough and has no NUL in it."""
     return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL keeps no NUL in a text."""
-    return text.replace("\0", "�")

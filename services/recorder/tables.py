@@ -109,8 +109,28 @@ event = Table(
     Column("data", Packed, nullable=False),
     UniqueConstraint("stream", "sequence"),
     Index(None, "at", "id"),
-    Index(None, "node", "at", "id"),
-    Index(None, "kind", "at", "id"),
+)
+
+# The events that are about something, in the order of time; see `mentions`.
+mention = Table(
+    "mention",
+    metadata,
+    Column("about", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("event", BigInteger, nullable=False),
+    # Of every event, so that to ask for both takes one list.
+    Column("what", BigInteger, nullable=False),
+    # In the list of its node.
+    Column("device", BigInteger),
+    PrimaryKeyConstraint("about", "at", "event"),
+    sqlite_with_rowid=False,
+)
+
+# From which event on all are in `mention`, while older ones still have to be taken in; else none.
+mentioned = Table(
+    "mentioned",
+    metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
 )
 
 run = Table(
@@ -138,8 +158,9 @@ run = Table(
     ),
     Column("simulated", Boolean, nullable=False),
     PrimaryKeyConstraint("node", "run"),
-    Index(None, "first_at", "node", "run"),
 )
+# What runs are asked for by: only those that fit need to be looked at.
+Index("ix_run_asked", run.c.first_at, run.c.node, run.c.run, run.c.state, run.c.entry, run.c.user)
 _is_evicted = run.c.noticed_to_term_seconds.is_not(None)
 # All that is asked of evictions: their runs need not be looked at.
 Index(
@@ -367,9 +388,10 @@ session = Table(
     Column("end", Instant, nullable=False),
     _sum("interval"),
     *_used(),
-    Index(None, "device", "end"),
+    # With the other end of a session too: what lies outside a span need not be looked at.
+    Index(None, "device", "end", "begin"),
     Index(None, "begin", "id"),
-    Index(None, "user", "begin", "id"),
+    Index(None, "user", "begin", "id", "end"),
 )
 
 

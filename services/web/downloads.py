@@ -28,6 +28,7 @@ from gleaner.export import (
     pages,
 )
 from services.web.questions import NoAnswer, Questions
+from services.web.recorded import Refused, answered
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,11 @@ AT_ONCE = 4
 
 
 class _Refused(NoAnswer):
-    """The recorder cannot make sense of the question; for a later page: cannot just now."""
+    """The recorder does not answer the question; for a later page: cannot just now."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(str(refusal))
+        self.status = refusal.status
 
 
 class Download(StreamingResponse):
@@ -66,9 +71,10 @@ class Downloads:
 
         async def ask(cursor: str | None) -> HistoryAnswer:
             answer = await self._questions.history(limit=PAGE_ROWS, cursor=cursor, **asked)
-            if answer.error is not None:
-                raise _Refused(answer.error)
-            return answer
+            try:
+                return answered(answer)
+            except Refused as error:
+                raise _Refused(error) from error
 
         if self._places.locked():
             raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
@@ -76,7 +82,7 @@ class Downloads:
         try:
             first = await anext(found)
         except _Refused as error:
-            raise HTTPException(400, str(error)) from error
+            raise HTTPException(error.status, str(error)) from error
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
         return Download(
@@ -109,7 +115,7 @@ def add_downloads(api: FastAPI, downloads: Downloads, problem: type[BaseModel]) 
                 "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()},
                 "description": "The file, newest first, as it comes.",
             },
-            400: refusal("The recorder cannot make sense of it."),
+            404: refusal("Something is named that was never recorded."),
             501: refusal("What writes Parquet is not installed."),
             503: refusal("The recorder did not answer, or too many downloads run."),
         },

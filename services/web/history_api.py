@@ -35,7 +35,7 @@ class HistoryPage(BaseModel):
     cursor: str | None
     """Ask with this for the next page; null: that was all."""
     looked_back_to: Utc | None = None
-    """Where there are fewer rows than asked for, and a cursor: so far back was looked."""
+    """Only so far back could be searched just now, after an update; null: everything was."""
 
 
 class Question(BaseModel):
@@ -110,10 +110,15 @@ class QuotasQuestion(BaseModel):
     cursor: str | None = Field(None, max_length=400)
 
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "Something is named that was never recorded."},
+    422: {"model": Problem, "description": "It makes no sense, and the answer says why."},
+    503: {"model": Problem, "description": "The recorder did not answer."},
+}
+"""Of all that the recorder is asked for."""
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-    400: {"model": Problem, "description": "The recorder cannot make sense of it, and says why."},
-    503: {"model": Problem, "description": "The recorder did not answer."},
+    **REFUSALS,
 }
 
 
@@ -131,7 +136,7 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
         except Refused as error:
-            raise HTTPException(400, str(error)) from error
+            raise HTTPException(error.status, str(error)) from error
         return HistoryPage(rows=page.rows, cursor=page.cursor, looked_back_to=page.looked_back_to)
 
     @routes.get("/series", response_model=HistoryPage)

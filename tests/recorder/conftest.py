@@ -17,6 +17,7 @@ ON_BOTH = (
     "test_history",
     "test_hosts",
     "test_search",
+    "test_unknown",
     "test_accounting",
     "test_answers",
     "test_figures",

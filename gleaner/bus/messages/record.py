@@ -253,6 +253,8 @@ class HistoryAnswer(Message):
     cursor: str | None = None
     """Ask with this for the next page; None: that was all."""
     looked_back_to: Utc | None = None
-    """Where a page has fewer rows than asked for, and a cursor: so far back it was looked for what
-    fits. One page looks through only so much; the next goes on from there."""
+    """Only so far back could be searched just now: the recorder was updated and still takes older
+    events into its index. None: everything was searched."""
     error: str | None = None
+    unknown: Literal["node", "gpu", "user", "entry"] | None = None
+    """What was named in the question and never recorded; `error` says so, and what comes close."""

@@ -145,6 +145,7 @@ GOLDEN: tuple[Message, ...] = (
         cursor="abc",
         looked_back_to=NOW,
         error="none",
+        unknown="user",
     ),
     HistoryQuery(
         id="q1",
