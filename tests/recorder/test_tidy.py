@@ -47,12 +47,12 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 async def fill(store: Store, *, notes: int = 160) -> None:
     """Four days of samples, and the same of events with something to say."""
     first = NOW - timedelta(days=DAYS)
-    quarter = timedelta(minutes=15)
+    apart = timedelta(minutes=7.5)
     # What is the same all along is stored in nearly nothing.
     noise = random.Random(1)
     for place in range(DAYS * 4):
         begin = first + timedelta(hours=6 * place)
-        samples = [a_sample(begin + quarter * n, gpu) for n in range(24) for gpu in ("G1", "G2")]
+        samples = [a_sample(begin + apart * n, gpu) for n in range(48) for gpu in ("G1", "G2")]
         said = [
             an_event(
                 place * 1000 + n, stream="s2", at=begin, data={"text": noise.randbytes(500).hex()}
