@@ -155,6 +155,17 @@ def make_app(
             media_type=CONTENT_TYPE,
         )
 
+    async def missing(request: Request, _: Exception) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("there is nothing of this name\n", 404)
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        # Relative as everywhere, and never to another host.
+        root = "../" * (path.count("/") - 1) or "./"
+        text = f"There is no page {path[:TEXT_MAX]!r}."
+        asked = desk.asked(request)
+        written = await desk.page("missing.html", asked, 404, root=root, here="", text=text)
+        return HTMLResponse(written.plain, written.status)
+
     return Starlette(
         routes=[
             Route("/", fleet),
@@ -170,6 +181,7 @@ def make_app(
             Mount("/static", _Static(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, rules=rules)],
+        exception_handlers={404: missing},
     )
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from gleaner import names
 from gleaner.bus.messages import GpuCondition
-from gleaner.fleet import Presence
+from gleaner.fleet import DIVIDED, Presence
 from services.web.misread import unknown
 from services.web.view import Gpu, Node
 
 STATES = (
     *(condition.value for condition in GpuCondition),
+    DIVIDED,
     *(presence.value for presence in Presence if presence is not Presence.ONLINE),
 )
 GPUS_MAX = 64
@@ -91,7 +92,11 @@ def from_query(query: Mapping[str, str], there: Choices) -> tuple[Filter, list[s
 
 def shown_state(node: Node, gpu: Gpu) -> str:
     """Return the one word for a GPU: of a node that is not online that is the node's."""
-    return gpu.state.value if node.presence is Presence.ONLINE else node.presence.value
+    if node.presence is not Presence.ONLINE:
+        return node.presence.value
+    # Green would invite people to a GPU of which only the parts can be had.
+    is_divided = gpu.state is GpuCondition.IDLE and not gpu.schedulable
+    return DIVIDED if is_divided else gpu.state.value
 
 
 def users_of(gpu: Gpu) -> tuple[str, ...]:

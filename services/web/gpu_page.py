@@ -79,7 +79,10 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
                 if node
                 else unknown("node", name, (one.node for one in desk.nodes()))
             )
-            return await desk.page("missing.html", asked, 404, root=ROOT, here="", text=text)
+            why = "It may have been renamed, or was never heard since this page was started."
+            return await desk.page(
+                "missing.html", asked, 404, root=ROOT, here="", text=text, why=why
+            )
         return await _write_gpu(desk, asked, node, gpu)
 
     return await desk.answer(request, write, GPU_PARTS)

@@ -18,7 +18,7 @@ from gleaner import names, taking
 from gleaner.bus.messages import Holder
 from services.web import texts
 from services.web.board import Moment
-from services.web.filter import Filter, choices
+from services.web.filter import Filter, choices, shown_state
 from services.web.held import held
 from services.web.live_parts import Part
 from services.web.security import Controls
@@ -81,6 +81,7 @@ class Pages:
             "rows_max": ROWS_MAX,
             "share": texts.share,
             "shown_holders": shown_holders,
+            "shown_state": shown_state,
             "spark": texts.spark,
             "spark_text": texts.spark_text,
             "state_symbol": lambda state: STATE_SYMBOL.get(state, state),

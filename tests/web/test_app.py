@@ -320,3 +320,13 @@ async def test_the_api_describes_itself(busy: Web) -> None:
         "503",
     }
     assert (await busy.client.get("/api/docs")).status_code == 404
+
+
+async def test_a_page_that_is_not_there_says_so_and_leads_back(web: Web) -> None:
+    found = await web.client.get("/nodes/atlas/<b>", headers={"accept": "text/html"})
+
+    assert found.status_code == 404
+    assert "There is no page '/nodes/atlas/<b>'." in words(found.text)
+    assert '<a href="../../">All nodes</a>' in found.text
+    plain = await web.client.get("/static/nothing.js")
+    assert (plain.status_code, plain.text) == (404, "there is nothing of this name\n")

@@ -26,8 +26,10 @@ export interface Sought {
 
 const WORDS = ["model", "state", "user", "label", "node"] as const;
 
-export const shownState = (node: Node, gpu: Gpu): string =>
-  node.presence === "online" ? gpu.state : node.presence;
+export function shownState(node: Node, gpu: Gpu): string {
+  if (node.presence !== "online") return node.presence;
+  return gpu.state === "idle" && !gpu.schedulable ? "divided" : gpu.state;
+}
 
 export function userName(holder: Gpu["holders"][number]): string {
   return holder.user || (holder.user_id === null ? "unknown" : `uid ${holder.user_id}`);
