@@ -22,6 +22,8 @@ Row = dict[str, Any]
 
 AT_ONCE = 200
 """Older events in one transaction; the writer waits no longer."""
+CHUNK = 100_000
+"""The newest that are left, from their first to their last: backwards, pages stay half empty."""
 
 
 async def newest(connection: AsyncConnection) -> int:
@@ -52,21 +54,27 @@ async def mention_new(
 async def mention_older(connection: AsyncConnection, names: Names, at_once: int = AT_ONCE) -> int:
     """Take in some events from before there was an index; return how many are left at most."""
     mark, own = tables.mentioned, tables.event.c
-    since = (await connection.execute(select(mark.c.since))).scalar()
-    if since is None:
+    there = (await connection.execute(select(mark))).first()
+    if there is None:
         return 0
+    oldest = (await connection.execute(select(func.min(own.id)))).scalar() or there.since
+    begin = max(there.since - CHUNK, oldest)
     columns = select(own.id, own.node, own.device, own.at, own.kind, own.data)
-    some = columns.where(own.id < since).order_by(own.id.desc()).limit(at_once)
-    rows = (await connection.execute(some)).mappings().all()
-    if len(rows) < at_once:
-        await connection.execute(delete(mark))
-    else:
-        await connection.execute(update(mark).values(since=rows[-1]["id"]))
+    some = columns.where(own.id >= max(begin, there.next), own.id < there.since)
+    found = await connection.execute(some.order_by(own.id).limit(at_once))
+    rows = found.mappings().all()
     named = [({**row}, mentions_of(row["kind"], json.loads(row["data"]))) for row in rows]
     await names.know(connection, {text for _, one in named for text in one.texts})
     new = (_rows(row["id"], row, one, names.number) for row, one in named)
     await _insert(connection, [row for some in new for row in some])
-    return int(rows[-1]["id"]) if len(rows) == at_once else 0
+    following = rows[-1]["id"] + 1 if len(rows) == at_once else there.since
+    if following < there.since:
+        await connection.execute(update(mark).values(next=following))
+    elif begin > oldest:
+        await connection.execute(update(mark).values(since=begin, next=0))
+    else:
+        await connection.execute(delete(mark))
+    return int(begin - oldest + there.since - following)
 
 
 def _rows(

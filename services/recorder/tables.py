@@ -127,10 +127,12 @@ mention = Table(
 )
 
 # From which event on all are in `mention`, while older ones still have to be taken in; else none.
+# Of those just before they are in up to the next one.
 mentioned = Table(
     "mentioned",
     metadata,
     Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False),
 )
 
 run = Table(

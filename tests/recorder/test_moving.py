@@ -172,7 +172,7 @@ async def test_a_check_tells_what_is_not_indexed_yet_and_migrating_does_it(tmp_p
     assert "older events are not indexed yet" in words(await examine(where))
     await bring_up_to_date(where, said.append)
     assert "older events" not in words(await examine(where))
-    assert said == ["older events are being indexed, 500 left at most"]
+    assert said == ["older events are being indexed, 499 left at most"]
 
 
 async def test_a_check_names_damage(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ async def test_what_is_far_back_is_found_page_by_page_and_once(tmp_path: Path, l
 async def test_events_from_before_there_was_an_index_are_taken_in_newest_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mentioning.mention_older, "__defaults__", (4,))
+    monkeypatch.setattr(mentioning.mention_older, "__defaults__", (2,))
+    monkeypatch.setattr(mentioning, "CHUNK", 4)
     async with Store(url(tmp_path)) as store:
         for one in range(1, 11):
             await store.write(numbers(gpu(one, "busy", {"user": "alice"}), now=at(one)), now=NOW)
@@ -166,7 +167,9 @@ async def test_events_from_before_there_was_an_index_are_taken_in_newest_first(
 
         first = await ask(store, user="alice")
         assert ([row["sequence"] for row in first.rows], first.cursor) == ([11], None)
-        assert await store.mention_older() == 7
+        assert await store.mention_older() == 8
+        assert (await ask(store, user="alice")).looked_back_to == NOW
+        assert await store.mention_older() == 6
         page = await ask(store, user="alice")
         assert [row["sequence"] for row in page.rows] == [11, 10, 9, 8, 7]
         assert (page.looked_back_to, page.cursor) == (at(7), None)
@@ -199,4 +202,4 @@ async def forget_mentions(store: Store) -> None:
     """Make it as it is after an update."""
     await store.change(delete(tables.mention))
     (last,) = await store.read(select(func.max(tables.event.c.id)))
-    await store.change(insert(tables.mentioned).values(since=last[0] + 1))
+    await store.change(insert(tables.mentioned).values(since=last[0] + 1, next=0))

@@ -38,9 +38,10 @@ def upgrade() -> None:
     op.create_table(
         "mentioned",
         sa.Column("since", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("next", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("since", name=op.f("pk_mentioned")),
     )
     op.execute(
-        "INSERT INTO mentioned (since) SELECT since FROM (SELECT max(id) + 1 AS since FROM event) "
-        "AS newest WHERE since IS NOT NULL"
+        "INSERT INTO mentioned (since, next) SELECT since, 0 FROM "
+        "(SELECT max(id) + 1 AS since FROM event) AS newest WHERE since IS NOT NULL"
     )
