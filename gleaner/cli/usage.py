@@ -18,7 +18,7 @@ from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
 from gleaner.client import Client, NeverRecorded
 from gleaner.figures import By
-from gleaner.fleet import Fleet, FleetView, follow
+from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -166,7 +166,7 @@ def _key(name: str, row: Row) -> str:
 def _idle(row: Row) -> str:
     """Say how much of the time it was idle; nobody can use a GPU in MIG mode as a whole."""
     if not any(row.get(f"{state.value}_seconds") for state in GpuCondition):
-        return "in MIG mode"
+        return DIVIDED
     return percent(100 * row["idle_seconds"] / row["seconds"])
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from gleaner.fleet import DIVIDED
 from services.web import drawing
 from services.web.spans import Span
 
 STATES = ("idle", "ours", "busy", "held", "dirty", "lost", "unknown")
 """From what is free to what nobody knows; the lanes of the ribbon."""
-IN_MIG_MODE = "in MIG mode: its instances are what can be used"
+USED_IN_PARTS = f"{DIVIDED}: its MIG devices are used instead"
 ALWAYS_SHOWN = ("idle", "ours", "busy", "held", "unknown")
 GAP_STEPS = 1.5
 
@@ -277,7 +278,7 @@ def _states_text(seconds: Mapping[str, float]) -> str:
     total = sum(seconds.values())
     if not total:
         # Who could use it counts time, whatever it did.
-        return IN_MIG_MODE
+        return USED_IN_PARTS
     in_order = sorted((state for state in STATES if seconds.get(state)), key=lambda s: -seconds[s])
     return ", ".join(f"{state} {_percent(seconds[state] / total)}" for state in in_order)
 

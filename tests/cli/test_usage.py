@@ -63,7 +63,7 @@ def test_a_gpu_in_mig_mode_is_neither_idle_nor_used() -> None:
         "memory_used_bytes": None, "temperature_celsius": 41.2, "power_watts": 240.0,
     }  # fmt: skip
 
-    assert lines(history_table([point]))[1][-3:] == ["in", "MIG", "mode"]
+    assert lines(history_table([point]))[1][-1] == "divided"
     (idle,) = lines(history_table([point | {"busy_seconds": 3600.0}]))[1:]
     assert idle[-2:] == ["0", "%"]
 

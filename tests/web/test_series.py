@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from services.web.series import (
-    IN_MIG_MODE,
+    USED_IN_PARTS,
     Series,
     data_of,
     host_series_of,
@@ -128,7 +128,7 @@ def test_a_gpu_in_mig_mode_is_not_idle_and_not_used() -> None:
     row = at(0, power_watts=240) | {"busy_seconds": 0}
     series = made(row)
 
-    assert series.ribbon_summary == series.lines[0].states == IN_MIG_MODE
+    assert series.ribbon_summary == series.lines[0].states == USED_IN_PARTS
 
 
 def test_nothing_recorded_is_no_chart() -> None:
