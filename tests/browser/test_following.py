@@ -77,7 +77,7 @@ def test_what_happens_appears_where_it_fits_and_nobody_asks_for_the_rest(
     open_page: Open, site: Site
 ) -> None:
     page, asked = followed(open_page, f"{HISTORY}&user=zed", clock=True)
-    expect(page.get_by_text("Nothing was recorded that fits.")).to_be_visible()
+    expect(page.get_by_text("no user named 'zed' was ever recorded")).to_be_visible()
     page.clock.fast_forward("10:00")
     site.say(taken("zed", "boreas"))
     assert asked == []
