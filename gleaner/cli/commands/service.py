@@ -35,7 +35,7 @@ def install(
     services: Annotated[
         list[Service] | None,
         typer.Argument(
-            metavar="[SERVICE]...",
+            metavar="SERVICE",
             help="One or more of: node, collector, runner, scheduler, recorder, web; without a "
             "name the whole machine, by `gleaner up`.",
         ),
@@ -103,7 +103,7 @@ def install(
 def uninstall(
     services: Annotated[
         list[Service] | None,
-        typer.Argument(metavar="[SERVICE]...", help="Which; without a name all of them."),
+        typer.Argument(metavar="SERVICE", help="Which; without a name all of them."),
     ] = None,
 ) -> None:
     """Stop what `gleaner install` installed, and remove it; data and configuration are kept."""
