@@ -21,6 +21,8 @@ WELL_SECONDS = 30.0
 """How long we wait for a service to have the bus."""
 LASTING_SECONDS = 2.0
 """A service that fails at its start has done so by then."""
+RESTARTS = 5
+"""After so many in a row nothing is to be waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,28 +152,26 @@ def _wait(one: Unit, systemd: Systemd, since: float, *, is_new: bool) -> Install
     """Wait until a service has the bus, and has lasted; say what stands against it."""
     awaited = ("node", *plan.SERVICES) if one.service == UP else (one.service,)
     deadline = time.monotonic() + WELL_SECONDS
-    pid, pid_since, problem = 0, 0.0, ""
-    while time.monotonic() < deadline:
-        condition = systemd.condition(one.file)
-        if condition.state == "failed":
-            return Installed(
-                service=one.service,
-                is_new=is_new,
-                problem=f"ended with status {condition.exit_code} and is not started again",
-                said=systemd.last_words(one.file, since),
-                is_misconfigured=condition.exit_code == 2,
-            )
-        if condition.pid != pid:
-            pid, pid_since = condition.pid, time.monotonic()
+    before = now = systemd.condition(one.file)
+    problem = ""
+    while now.state != "failed" and now.restarts - before.restarts < RESTARTS:
         found = [health(one.data, service, since) for service in awaited]
         problem = next((text for is_well, text in found if not is_well), "")
-        lasts = not is_new or time.monotonic() - pid_since > LASTING_SECONDS
-        if condition.state == "active" and not problem and lasts:
+        lasts = time.monotonic() - now.active_since > LASTING_SECONDS
+        if now.state == "active" and not problem and lasts:
             return Installed(service=one.service, is_new=is_new)
+        if time.monotonic() > deadline:
+            problem = f"is not well after {WELL_SECONDS:.0f} s: {problem}"
+            break
         time.sleep(0.1)
+        now = systemd.condition(one.file)
+    else:
+        ended = f"ended with status {now.exit_code}, and is not started again"
+        problem = ended if now.state == "failed" else "ends again and again"
     return Installed(
         service=one.service,
         is_new=is_new,
-        problem=f"is not well after {WELL_SECONDS:.0f} s: {problem or 'it ends again and again'}",
+        problem=problem,
         said=systemd.last_words(one.file, since),
+        is_misconfigured=now.state == "failed" and now.exit_code == 2,
     )

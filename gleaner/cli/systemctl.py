@@ -21,9 +21,11 @@ class Condition:
 
     state: str
     """active, activating, failed, inactive…"""
-    pid: int
+    active_since: float
+    """By the clock of `time.monotonic`."""
     is_enabled: bool
     exit_code: int
+    restarts: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Systemd:
 
     def condition(self, unit: str) -> Condition:
         """Return how a unit is; one that is not there is inactive."""
-        keys = "ActiveState,MainPID,UnitFileState,ExecMainStatus"
+        keys = "ActiveState,ActiveEnterTimestampMonotonic,UnitFileState,ExecMainStatus,NRestarts"
         said = dict(
             line.split("=", 1)
             for line in self.tell("show", "--property", keys, unit).splitlines()
@@ -72,9 +74,10 @@ class Systemd:
         )
         return Condition(
             state=said.get("ActiveState", "inactive"),
-            pid=int(said.get("MainPID") or 0),
+            active_since=int(said.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
             is_enabled=said.get("UnitFileState") == "enabled",
             exit_code=int(said.get("ExecMainStatus") or 0),
+            restarts=int(said.get("NRestarts") or 0),
         )
 
     def log(self, name: str) -> str:
@@ -85,9 +88,8 @@ class Systemd:
         """Return what a unit said last."""
         arguments = ("--no-pager", "--output=cat", "--lines=8", f"--since=@{since:.0f}")
         done = self._run("journalctl", *arguments, f"--unit={unit}")
-        # systemd's own lines name the unit.
-        said = [line for line in done.stdout.splitlines() if not line.startswith((unit, "Start"))]
-        return tuple(said[-4:])
+        own = (unit, "Start", "Stopp", "Failed to start")  # systemd's, which only say that it ended
+        return tuple(line for line in done.stdout.splitlines() if not line.startswith(own))[-4:]
 
     def lingers(self) -> bool:
         """Whether a user's services run without a login."""
