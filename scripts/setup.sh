@@ -23,8 +23,8 @@ apt_install() {
     say "installing $*"
     apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1 ||
         { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >&2
-    for daemon in mosquitto postgresql; do
-        case " $* " in *" $daemon "*) update-rc.d $daemon disable >/dev/null 2>&1 || true ;; esac
+    for daemon in mosquitto postgresql nginx; do
+        case " $*" in *" $daemon"*) update-rc.d $daemon disable >/dev/null 2>&1 || true ;; esac
     done
 }
 
@@ -108,6 +108,7 @@ set_up_test_components() {
     has chromium || missing+=(chromium)
     has gcc || missing+=(gcc libc6-dev)
     has dbus-daemon || missing+=(dbus)
+    has nginx || missing+=(nginx-light)
     has openssl || missing+=(openssl)
     has setpriv || missing+=(util-linux)
     { has initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || missing+=(postgresql)

@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (start, service, look, history, machine, export, database, deploy, change):
+for part in (start, service, look, history, machine, export, database, change, deploy):
     app.add_typer(part.commands)
 
 

@@ -71,8 +71,12 @@ def describe(inventory: Inventory, runner: RunnerState | None) -> str:
     """Return the line: GPUs, driver, how people and programs are noticed, what is missing."""
     said = [f"{inventory.node}: {_gpus(inventory)}"]
     if inventory.source != "simulated":
-        said.append(f"programs are noticed {_NOTICING[inventory.notices_opens_by]}")
-        said.append(f"people {_NOTICING[inventory.notices_people_by]}")
+        opens = _NOTICING[inventory.notices_opens_by]
+        people = _NOTICING[inventory.notices_people_by]
+        if opens == people:
+            said.append(f"programs and people are noticed {opens}")
+        else:
+            said += [f"programs are noticed {opens}", f"people are noticed {people}"]
     limitations = [*inventory.limitations, *(runner.limitations if runner else ())]
     return "; ".join([*said, *(text.rstrip(".") for text in limitations)])
 

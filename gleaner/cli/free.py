@@ -139,14 +139,13 @@ def _memory(gpu: GpuView) -> int | None:
 
 def nothing(view: FleetView, wish: Wish) -> str:
     """Say in one line that nothing fits, and what that is measured by."""
-    wanted = f"{wish.count} GPUs on one node" if wish.count > 1 else "no GPU"
-    said = [f"{wanted} free" if wish.count == 1 else f"no {wanted} free"]
+    said = [f"no node has {wish.count} free GPUs" if wish.count > 1 else "no GPU is free"]
     if wish.model:
         said.append(f"of a model with {wish.model!r} in its name")
     if wish.memory_bytes:
         said.append(f"with at least {wish.memory_bytes / 1e9:g} GB each")
     anything = sum(len(offer.gpus) for offer in free(view, Wish()))
-    rest = f"{anything} free in all" if anything else "nothing else is free"
+    rest = f"{anything} are free in all" if anything else "nothing else is free"
     silent = silence(view)
     return f"{' '.join(said)}; {rest}{'; ' if silent else ''}{silent}"
 

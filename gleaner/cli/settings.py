@@ -6,7 +6,7 @@ from gleaner.settings import ServiceSettings
 from gleaner.settings.sections import AllSettings
 
 
-class Settings(ServiceSettings, AllSettings):
+class Settings(AllSettings, ServiceSettings):
     """All sections."""
 
     model_config = ServiceSettings.model_config

@@ -105,7 +105,7 @@ def _row(node: NodeView, gpu: GpuView, now: datetime) -> tuple[str | Text, ...]:
     return (
         f"{node.node}:{'?' if gpu.index is None else gpu.index}",
         Text((gpu.inventory and gpu.inventory.name) or "–"),
-        Text(gpu.condition.value, style=COLOURS[gpu.condition]),
+        Text(gpu.word, style=style(gpu)),
         duration((node.node_time(now) - since).total_seconds()) if since else "–",
         percent(reading.utilization_percent if reading else None),
         gibibytes(
@@ -114,6 +114,11 @@ def _row(node: NodeView, gpu: GpuView, now: datetime) -> tuple[str | Text, ...]:
         ),
         Text(explain(node, gpu, now)),
     )
+
+
+def style(gpu: GpuView) -> str:
+    """Return the colour of its word; only what can be had is green."""
+    return COLOURS[gpu.condition if gpu.is_usable else GpuCondition.UNKNOWN]
 
 
 def explain(node: NodeView, gpu: GpuView, now: datetime) -> str:
@@ -140,6 +145,8 @@ def _lines(view: FleetView) -> list[str]:
             said.append(f"last heard {duration(age)} ago")
         if node.is_simulated:
             said.append("simulated")
+        if node.inventory is not None and not node.gpus(view.at):
+            said.append("no GPU")
         if node.people is not None:
             said.append(node.people.reason)
         if node.runner is not None and node.runner.paused:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from gleaner import names
 from gleaner.bus.messages import GpuCondition, Run
-from gleaner.cli.status import COLOURS, explain, has_scheduler
+from gleaner.cli.status import COLOURS, explain, has_scheduler, style
 from gleaner.cli.users import NOTHING_ELSE, not_counted, users
 from gleaner.cli.why import why
 from gleaner.cli.words import duration, gibibytes, percent
@@ -162,9 +162,9 @@ def _gpu_rows(view: FleetView, called: names.Called) -> Iterator[Row]:
                     ),
                     Cell(text=model, value=model),
                     Cell(
-                        text=gpu.condition.value,
-                        value=gpu.condition.value,
-                        style=COLOURS[gpu.condition],
+                        text=gpu.word,
+                        value=gpu.word,
+                        style=style(gpu),
                     ),
                     Cell(text="–" if seconds is None else duration(seconds), value=seconds),
                     Cell(text=percent(use), value=use),

@@ -89,7 +89,7 @@ def _gpu_answer(view: FleetView, node: NodeView, gpu: GpuView) -> Answer:
         note = f"{gpu.run.entry} runs here: {gpu.run.reason}"
     else:
         reasons = ", ".join(gpu.state.reasons) if gpu.state else ""
-        note = f"{gpu.condition.value}{': ' if reasons else ''}{reasons}"
+        note = f"{gpu.word}{': ' if reasons else ''}{reasons}"
     return Answer(what=what, blockers=_blockers(view, gpu.blockers, gpu.run is not None), note=note)
 
 

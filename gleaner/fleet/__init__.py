@@ -14,10 +14,11 @@ A node's clock may differ from ours. Its beats tell by how much, so instants of 
 """
 
 from gleaner.fleet.fleet import EVERYTHING, FOLLOWED, Fleet, FleetView, follow
-from gleaner.fleet.node import GpuView, NodeView
+from gleaner.fleet.node import DIVIDED, GpuView, NodeView
 from gleaner.fleet.presence import NODE_SERVICES, Presence, is_of_older_connection
 
 __all__ = [
+    "DIVIDED",
     "EVERYTHING",
     "FOLLOWED",
     "NODE_SERVICES",

@@ -26,6 +26,9 @@ from gleaner.bus.messages import (
 )
 from gleaner.fleet.presence import STALE_SECONDS, Presence, is_within
 
+DIVIDED = "divided"
+"""What a GPU in MIG mode is that nobody uses: its instances are used instead."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GpuView:
@@ -51,6 +54,12 @@ class GpuView:
         Who holds an instance may be listed on both, and no sum may have that twice.
         """
         return self.inventory is None or self.inventory.schedulable
+
+    @property
+    def word(self) -> str:
+        """Return its condition in a word; `idle` would invite people to what only has parts."""
+        is_divided = self.condition is GpuCondition.IDLE and not self.is_usable
+        return DIVIDED if is_divided else self.condition.value
 
 
 @dataclass(frozen=True, kw_only=True)

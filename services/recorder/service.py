@@ -19,6 +19,7 @@ from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
 from services.recorder.failures import UNACCEPTABLE, UNREACHABLE, may_pass, words_of
 from services.recorder.inbox import Arrival, Inbox
+from services.recorder.latest import Latest
 from services.recorder.limit import Limit
 from services.recorder.local_time import machine_zone
 from services.recorder.retention import Retention
@@ -85,6 +86,7 @@ class Recorder:
         self._tidying = tidying
         self._inbox = Inbox()
         self._answering = Answering(bus, store, tidying, accounting or AccountingSettings())
+        self._latest = Latest()
         self._touched: set[str] = set()
         self._touch = asyncio.Event()
         self._trouble = ""
@@ -159,6 +161,7 @@ class Recorder:
                 now,
             )
             await self._commit(numbers, letters + unfit)
+            self._latest.committed((arrival.event for arrival in arrivals), _now())
             for arrival in arrivals:
                 arrival.acknowledge()
             self._say_recorded({arrival.event.node for arrival in arrivals})
@@ -258,7 +261,12 @@ class Recorder:
             }
             for node in due:
                 self._bus.publish(
-                    Recorded(node=node, streams=self._store.recorded(node), at=_now())
+                    Recorded(
+                        node=node,
+                        streams=self._store.recorded(node),
+                        latest=self._latest.of(node),
+                        at=_now(),
+                    )
                 )
                 said[node] = clock()
             self._touched -= due

@@ -113,7 +113,7 @@ class Scene:
             text = "one run over all GPUs is refused on a node with MIG devices"
             found.append(Blocker(code="mig", text=text))
         elif not self.places(entry):
-            text = "this node has no such GPU to use"
+            text = "this node has no GPU that can be used"
             if isinstance(entry.gpus, tuple):
                 whole = {gpu.index for gpu in self.node.schedulable if gpu.parent is None}
                 lacking = ", ".join(str(index) for index in entry.gpus if index not in whole)

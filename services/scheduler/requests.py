@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -111,12 +112,15 @@ def _resume(state: State, request: Request) -> tuple[State, str]:
             done.append("how it ended before is forgotten")
     state = _touched(replace(state, pauses=others), request.node)
     done = done or [f"{_scope(request)} was not paused"]
-    still = [
-        "the fleet" if pause.node is None else pause.node
-        for pause in others
-        if pause.entry is None and request.node is not None and pause.node in (None, request.node)
-    ]
-    return state, "; ".join(done + [f"{what} is still paused" for what in still])
+    still = [_scope(pause) for pause in others if _still_holds(pause, request)]
+    return state, "; ".join([*done, f"still paused: {_list(still)}"] if still else done)
+
+
+def _still_holds(pause: Pause, resume: Request) -> bool:
+    """Whether who ended another pause would wonder why nothing starts."""
+    if resume.node is None:
+        return True
+    return pause.entry is None and pause.node in (None, resume.node)
 
 
 def _drain(state: State, request: Request) -> tuple[State, str]:
@@ -152,16 +156,14 @@ def _is_about(pause: Pause, request: Request) -> bool:
     return (pause.node, pause.entry) == (request.node, request.entry)
 
 
-def _scope(request: Request) -> str:
+def _scope(request: Request | Pause) -> str:
     if request.node is None:
         return "the fleet"
     return f"{request.entry} on {request.node}" if request.entry else request.node
 
 
-def _list(names: object) -> str:
-    found = (
-        sorted(str(name) for name in names) if isinstance(names, list | MappingProxyType) else []
-    )
+def _list(names: Iterable[str]) -> str:
+    found = sorted(names)
     return ", ".join(found[:10]) + (", …" if len(found) > 10 else "") if found else "none"
 
 

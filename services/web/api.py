@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse
 
@@ -16,10 +17,12 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RecorderState, RequestKind
 from services.web.downloads import Downloads, add_downloads
-from services.web.history_api import Problem, make_history
+from services.web.history_api import KINDS, RUN_STATES, Problem, make_history
 from services.web.live import Live
+from services.web.misread import unknown
 from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
+from services.web.refusals import OneOf, only_known, refuse
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
 
@@ -87,6 +90,7 @@ class Answer(BaseModel):
 
 GUARDED: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem, "description": "The Host header names somebody else."},
+    422: {"model": Problem, "description": "A parameter is unknown or makes no sense: which."},
 }
 CHANGES: dict[int | str, dict[str, Any]] = GUARDED | {
     400: {"model": Problem, "description": "The body is not JSON."},
@@ -112,6 +116,8 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=GUARDED,
+        dependencies=[Depends(only_known)],
+        exception_handlers={RequestValidationError: refuse},
     )
 
     @api.get("/fleet")
@@ -127,9 +133,10 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     @api.get("/nodes/{node}", responses={404: {"model": Problem, "description": "Not known."}})
     async def node(node: Annotated[str, Path(max_length=80)]) -> Node:
         """Return one node."""
-        found = next((one for one in live.snapshot().nodes if one.node == node), None)
+        nodes = live.snapshot().nodes
+        found = next((one for one in nodes if one.node == node), None)
         if found is None:
-            raise HTTPException(404, f"there is no node {node!r}")
+            raise HTTPException(404, unknown("node", node, (one.node for one in nodes)))
         return found
 
     @api.get("/gpus")
@@ -137,11 +144,13 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
         """Return all GPUs."""
         return tuple(gpu for one in live.snapshot().nodes for gpu in one.gpus)
 
-    @api.get("/last-hour")
+    @api.get("/last-hour", responses={404: {"model": Problem, "description": "Not known."}})
     async def last_hour(node: NodeName | None = None) -> LastHour:
         """Return the utilization of the last hour: of a node, or of all if they are not many."""
         moment = live.moment()
         nodes = [one.node for one in moment.facts if node in (None, one.node)]
+        if node is not None and not nodes:
+            raise HTTPException(404, unknown("node", node, (one.node for one in moment.facts)))
         return LastHour(at=moment.at, gpus=live.last_hour(nodes[:CARDS_MAX]))
 
     @api.get("/recorder")
@@ -173,7 +182,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     async def events(
         what: Literal["events", "runs"] = "events",
         node: NodeName | None = None,
-        kind: Annotated[str | None, Query(max_length=80)] = None,
+        kind: Annotated[str, OneOf((*KINDS, *RUN_STATES))] | None = None,
         since: Utc | None = None,
         until: Utc | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -30,20 +30,24 @@ from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
 from services.web.desk import Desk
 from services.web.exposition import CONTENT_TYPE, Exposition
-from services.web.filter import from_query
-from services.web.gpu_page import past_of_node, show_gpu
+from services.web.filter import choices, from_query
+from services.web.gpu_page import NODE_PARTS, past_of_node, show_gpu, show_node_part
 from services.web.history_page import show_history
 from services.web.live import Live
 from services.web.metrics import gather
+from services.web.misread import TEXT_MAX, left_out, unknown
 from services.web.packed import accepts_gzip, packer, piece
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
 from services.web.security import Guard, Rules
+from services.web.sharing import Sharing
 from services.web.usage_page import show_usage
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0
 REFRESH_SECONDS_MIN = 5
+FIRST_WORDS = ("model", "state", "user", "label", "node", "gpus", "refresh", "answer")
+"""What an address of the first page may name."""
 STREAM_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
 PING = b": ping\n\n"
 
@@ -53,13 +57,27 @@ def make_app(
 ) -> Starlette:
     """Return the whole application."""
     pages, answers = Pages(), Answers()
-    desk = Desk(live=live, questions=questions, pages=pages, names=names or Called())
+    desk = Desk(
+        live=live,
+        questions=questions,
+        pages=pages,
+        names=names or Called(),
+        sharing=Sharing(lambda: live.place),
+    )
 
     async def page(
         request: Request, only: str | None = None, past: Mapping[str, Any] | None = None
     ) -> Response:
         peer = await rules.peer_of(request.scope)
         moment = live.moment()
+        address = request.query_params
+        wanted, misread = from_query(
+            {} if only else address, choices(moment.facts if address else ())
+        )
+        refresh_seconds, no_refresh = _refresh_seconds(address.get("refresh", ""))
+        misread += no_refresh
+        if only is None:
+            misread += left_out(address, FIRST_WORDS)
         is_known = only is None or any(node.node == only for node in moment.facts)
         nodes = [node.node for node in moment.facts if only in (None, node.node)]
         # In a thread: a thousand nodes take a while, and the stream must not wait.
@@ -71,12 +89,15 @@ def make_app(
             controls=rules.controls(request.headers, peer),
             only=only,
             past=past,
-            answer=answers.get(request.query_params.get("answer", ""))
+            answer=answers.get(address.get("answer", ""))
             if is_known
-            else GivenAnswer(ok=False, text=f"There is no node {only!r}."),
-            wanted=from_query(request.query_params) if only is None else None,
+            else GivenAnswer(
+                ok=False, text=unknown("node", only or "", (one.node for one in moment.facts))
+            ),
+            wanted=wanted,
+            misread=misread,
             hour=live.last_hour(nodes if len(nodes) <= CARDS_MAX else ()),
-            refresh_seconds=_refresh_seconds(request.query_params.get("refresh", "")),
+            refresh_seconds=refresh_seconds,
         )
         return HTMLResponse(html, 200 if is_known else 404)
 
@@ -87,7 +108,9 @@ def make_app(
         only = request.path_params["node"]
         if live.fleet.node(only) is None:
             return await page(request, only)
-        return await page(request, only, await past_of_node(desk, only, request.query_params))
+        if request.query_params.get("part") in NODE_PARTS:
+            return await show_node_part(desk, request)
+        return await page(request, only, await past_of_node(desk, only, desk.asked(request)))
 
     async def events(request: Request) -> Response:
         takes_gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
@@ -132,6 +155,17 @@ def make_app(
             media_type=CONTENT_TYPE,
         )
 
+    async def missing(request: Request, _: Exception) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("there is nothing of this name\n", 404)
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        # Relative as everywhere, and never to another host.
+        root = "../" * (path.count("/") - 1) or "./"
+        text = f"There is no page {path[:TEXT_MAX]!r}."
+        asked = desk.asked(request)
+        written = await desk.page("missing.html", asked, 404, root=root, here="", text=text)
+        return HTMLResponse(written.plain, written.status)
+
     return Starlette(
         routes=[
             Route("/", fleet),
@@ -147,6 +181,7 @@ def make_app(
             Mount("/static", _Static(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, rules=rules)],
+        exception_handlers={404: missing},
     )
 
 
@@ -165,10 +200,14 @@ async def _plain(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-def _refresh_seconds(text: str) -> int:
-    """Return how often a page without script reloads; what makes no sense changes nothing."""
+def _refresh_seconds(text: str) -> tuple[int, list[str]]:
+    """Return how often a page without script reloads, and what made no sense."""
     seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-    return seconds if seconds >= REFRESH_SECONDS_MIN else REFRESH_SECONDS
+    if seconds >= REFRESH_SECONDS_MIN:
+        return seconds, []
+    least = f"{text[:TEXT_MAX]!r} is no number of seconds from {REFRESH_SECONDS_MIN} on"
+    why = f"{least}; without script this page reloads every {REFRESH_SECONDS} s."
+    return REFRESH_SECONDS, [why] if text else []
 
 
 async def _ask(questions: Questions, form: dict[str, str], by: str) -> GivenAnswer:

@@ -17,7 +17,7 @@ from gleaner.names import Called
 from services.web.overview import Tally, tally
 from services.web.show import show_node, show_readings, with_readings
 from services.web.users import Users
-from services.web.view import Delta, Node, Overview, Readings, Snapshot, User
+from services.web.view import Delta, News, Node, Overview, Readings, Snapshot, User
 
 
 class Change(Enum):
@@ -104,10 +104,10 @@ class Board:
             users=self.users.everybody(),
         )
 
-    def snapshot_json(self, at: datetime, overview: Overview) -> str:
+    def snapshot_json(self, at: datetime, overview: Overview, news: tuple[News, ...]) -> str:
         """Return everything as the stream says it."""
         nodes = sorted(self._facts)
-        rest = Snapshot(at=at, overview=overview, nodes=(), users=self.users.everybody())
+        rest = Snapshot(at=at, overview=overview, nodes=(), users=self.users.everybody(), news=news)
         return self._with_nodes(rest, nodes, nodes)
 
     def delta_json(self, delta: Delta, changes: Mapping[str, Change]) -> str:

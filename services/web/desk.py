@@ -1,9 +1,10 @@
-"""What the pages of the past have in common: whom they ask, and how they are filled."""
+"""What the pages of the past have in common: whom they ask, how they are filled and answered."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import gzip
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,17 +16,40 @@ from starlette.responses import HTMLResponse, Response
 from gleaner.keeping import facts_of
 from gleaner.names import Called
 from services.web.live import Live
+from services.web.misread import TEXT_MAX
+from services.web.packed import accepts_gzip
 from services.web.pages import Pages
 from services.web.questions import Questions
 from services.web.recorded import Found
+from services.web.sharing import Sharing, Written
+from services.web.show import with_readings
 from services.web.spans import Preset, Span, date_of
 from services.web.view import Node
 
-TEXT_MAX = 200
-"""Characters of a filter in an address."""
 SPAN = ("range", "since", "until")
 """The names of a range in an address."""
+PACKED_LEVEL = 5
+"""A part is packed once for all who ask for it."""
 PERIODS = {"day": "Day", "week": "Week", "month": "Month"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a browser asks for, and up to where the answer knows everything for certain."""
+
+    words: Mapping[str, str]
+    part: str | None
+    """A part of a page that follows the stream; None: the page."""
+    at: datetime
+    place: str
+    """Where the stream was."""
+
+    def wants(self, part: str) -> bool:
+        """Whether a part is to be written."""
+        return self.part in (None, part)
+
+
+Write = Callable[[Asked], Coroutine[None, None, Written]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,44 +60,79 @@ class Desk:
     questions: Questions
     pages: Pages
     names: Called
+    sharing: Sharing
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return all nodes; whether their readings are in them is not said."""
-        return self.live.snapshot().nodes
+        """Return all nodes, without readings."""
+        return self.live.told().facts
 
     def node(self, name: str) -> Node | None:
         """Return a node with its readings; None if it is not known."""
-        return next((one for one in self.live.snapshot().nodes if one.node == name), None)
+        moment = self.live.told()
+        found = next((one for one in moment.facts if one.node == name), None)
+        return with_readings(found, moment.readings[name]) if found else None
+
+    def asked(self, request: Request, parts: Collection[str] = ()) -> Asked:
+        """Return what a browser asks for, before anything is looked up for it."""
+        words = asked_of(request)
+        part = words.pop("part") if words.get("part") in parts else None
+        if part is None:
+            # Those who ask for parts were told what there is; they are many, and hasten nothing.
+            self.live.flush()
+        return Asked(words=words, part=part, at=self.live.now(), place=self.live.place)
+
+    async def answer(self, request: Request, write: Write, parts: Collection[str] = ()) -> Response:
+        """Answer with a page, or with one of its parts: this once for all who ask for the same."""
+        asked = self.asked(request, parts)
+        if asked.part is None:
+            written = await write(asked)
+        else:
+            key = f"{request.url.path}?{request.url.query}"
+            written = await self.sharing.get(key, lambda: write(asked))
+        headers = {"Vary": "Accept-Encoding"}
+        if accepts_gzip(request.headers.get("accept-encoding", "")):
+            packed = headers | {"Content-Encoding": "gzip"}
+            return HTMLResponse(written.packed, written.status, packed)
+        return HTMLResponse(written.plain, written.status, headers)
 
     async def page(
-        self, template: str, status: int = 200, *, misread: Iterable[str] = (), **values: Any
-    ) -> Response:
+        self,
+        template: str,
+        address: Asked,
+        status: int = 200,
+        /,
+        *,
+        misread: Iterable[str] = (),
+        **values: Any,
+    ) -> Written:
         """Return a page; written in a thread, because the stream must not wait for it.
 
         `misread` are sentences about what was asked for and is not shown.
         """
-        now = self.live.now()
         fleet = self.live.fleet
-        values |= {"misread": [*misread]}
-        values |= {"keeping": facts_of(fleet.recorder), "history_problem": fleet.history_problem}
-        html = await asyncio.to_thread(
-            self.pages.fill, template, at=now, now=now, names=self.names, **values
-        )
-        return HTMLResponse(html, status)
+        values = {"silent": False} | values
+        values |= {
+            "at": address.at,
+            "now": address.at,
+            "place": address.place,
+            "part": address.part,
+            "wants": address.wants,
+            "misread": [*misread],
+            "names": self.names,
+            "keeping": facts_of(fleet.recorder),
+            "history_problem": fleet.history_problem,
+        }
+
+        def write() -> Written:
+            html = self.pages.fill(template, **values).encode()
+            return Written(plain=html, packed=gzip.compress(html, PACKED_LEVEL), status=status)
+
+        return await asyncio.to_thread(write)
 
 
 def asked_of(request: Request) -> dict[str, str]:
     """Return what an address asks for."""
     return {name: value[:TEXT_MAX] for name, value in request.query_params.items()}
-
-
-def left_out(asked: Mapping[str, str], known: Iterable[str]) -> list[str]:
-    """Say which names in an address mean nothing to a page."""
-    names = [repr(name[:TEXT_MAX]) for name in asked if name not in {*known}]
-    if not names:
-        return []
-    means, was = ("means", "was") if len(names) == 1 else ("mean", "were")
-    return [f"{', '.join(names)} {means} nothing to this page and {was} left out."]
 
 
 def span_values(
@@ -99,6 +158,11 @@ def span_values(
             {"range": span.preset.name} if span.preset else _dates(span.since, span.until)
         ),
     }
+
+
+def is_silent(*found: Found) -> bool:
+    """Whether somebody did not answer: then a page asks again by itself."""
+    return any(one.is_silent for one in found)
 
 
 def first_problem(*found: Found) -> str | None:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from gleaner import names
 from gleaner.bus.messages import GpuCondition
-from gleaner.fleet import Presence
+from gleaner.fleet import DIVIDED, Presence
+from services.web.misread import unknown
 from services.web.view import Gpu, Node
 
 STATES = (
     *(condition.value for condition in GpuCondition),
+    DIVIDED,
     *(presence.value for presence in Presence if presence is not Presence.ONLINE),
 )
 GPUS_MAX = 64
@@ -61,27 +63,6 @@ class Filter:
         return found
 
 
-def from_query(query: Mapping[str, str]) -> Filter:
-    """Return what stands in an address; what makes no sense there is left out."""
-    words = {key: query.get(key, "").strip() for key in ("model", "state", "user", "label", "node")}
-    if words["state"] not in STATES:
-        words["state"] = ""
-    gpus = query.get("gpus", "")
-    wanted = int(gpus) if gpus.isascii() and gpus.isdigit() and len(gpus) < 4 else 1
-    return Filter(**words, gpus=max(1, min(GPUS_MAX, wanted)))
-
-
-def shown_state(node: Node, gpu: Gpu) -> str:
-    """Return the one word for a GPU: of a node that is not online that is the node's."""
-    return gpu.state.value if node.presence is Presence.ONLINE else node.presence.value
-
-
-def users_of(gpu: Gpu) -> tuple[str, ...]:
-    """Return the people who hold a GPU, each once."""
-    counted = (one for one in gpu.holders if one.run is None and one.ignored is None)
-    return tuple(dict.fromkeys(names.user(one) for one in counted))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """What there is to choose from."""
@@ -89,6 +70,39 @@ class Choices:
     models: tuple[str, ...]
     labels: tuple[str, ...]
     states: tuple[str, ...] = STATES
+
+
+def from_query(query: Mapping[str, str], there: Choices) -> tuple[Filter, list[str]]:
+    """Return what stands in an address, and sentences about what made no sense there."""
+    words = {key: query.get(key, "").strip() for key in ("model", "state", "user", "label", "node")}
+    misread = []
+    for key, known in (("model", there.models), ("state", there.states), ("label", there.labels)):
+        if words[key] and words[key] not in known:
+            misread.append(f"{unknown(key, words[key], known)} Here are all.")
+            words[key] = ""
+    gpus = query.get("gpus", "").strip()
+    is_number = gpus.isascii() and gpus.isdigit() and len(gpus) < 4
+    wanted = max(1, min(GPUS_MAX, int(gpus) if is_number else 1))
+    if gpus and not (is_number and int(gpus) == wanted):
+        misread.append(
+            f"{gpus!r} is no number of GPUs from 1 to {GPUS_MAX}; here are offers for {wanted}."
+        )
+    return Filter(**words, gpus=wanted), misread
+
+
+def shown_state(node: Node, gpu: Gpu) -> str:
+    """Return the one word for a GPU: of a node that is not online that is the node's."""
+    if node.presence is not Presence.ONLINE:
+        return node.presence.value
+    # Green would invite people to a GPU of which only the parts can be had.
+    is_divided = gpu.state is GpuCondition.IDLE and not gpu.schedulable
+    return DIVIDED if is_divided else gpu.state.value
+
+
+def users_of(gpu: Gpu) -> tuple[str, ...]:
+    """Return the people who hold a GPU, each once."""
+    counted = (one for one in gpu.holders if one.run is None and one.ignored is None)
+    return tuple(dict.fromkeys(names.user(one) for one in counted))
 
 
 def choices(nodes: Iterable[Node]) -> Choices:

@@ -10,64 +10,108 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.web import past, readings
-from services.web.desk import SPAN, Desk, asked_of, first_problem, left_out, span_values
-from services.web.names import find_gpu
-from services.web.recorded import Found, ask
+from services.web.desk import SPAN, Asked, Desk, first_problem, is_silent, span_values
+from services.web.live_parts import HAPPENED, RECORDER, Part
+from services.web.misread import left_out, unknown
+from services.web.names import find_gpu, index_of
+from services.web.recorded import Found, ask, nothing
 from services.web.series import data_of, series_of
+from services.web.sharing import Written
 from services.web.spans import CHART_PRESETS, Span, span_of
+from services.web.view import Gpu, Node
 
 SERIES_ROWS = 2000
 RECENT_EVENTS, RECENT_RUNS, RECENT_SESSIONS = 15, 10, 8
 RECENT_NODE_EVENTS = 10
-REFRESH_GPU, REFRESH_NODE = 5, 60
+SAMPLES_SECONDS = 10.0
+"""There is a sample that often, unless somebody set it otherwise."""
+ROOT = "../../../"
+SESSIONS_SECONDS = 60.0
+NODE_WORDS = ("answer", "refresh")
+NODE_PARTS = ("charts", "happened")
+GPU_PARTS = ("now", *NODE_PARTS, "sessions")
 
 
-async def past_of_node(desk: Desk, node: str, asked: Mapping[str, str]) -> dict[str, Any]:
+async def past_of_node(desk: Desk, node: str, asked: Asked) -> dict[str, Any]:
     """Return what the page of a node shows below what is now."""
-    span = span_of(asked, CHART_PRESETS, "day", desk.live.now())
-    series, events = await asyncio.gather(
-        _series(desk, span, node=node),
-        ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node),
+    span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
+    events, series = await asyncio.gather(
+        ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node)
+        if asked.wants("happened")
+        else nothing(),
+        _series(desk, span, asked, node=node),
     )
     return {
-        "refresh": REFRESH_NODE,
+        "place": asked.place,
+        "part": asked.part,
+        "wants": asked.wants,
+        "misread": left_out(asked.words, (*SPAN, *NODE_WORDS)),
+        "live": _live(node, span),
         "events": [past.event_of(row) for row in events.rows],
         "problem": first_problem(series, events),
-        **chart_values(series, span, asked),
+        "silent": is_silent(series, events),
+        **chart_values(series, span, asked.words),
     }
+
+
+async def show_node_part(desk: Desk, request: Request) -> Response:
+    """Answer with what is new below the page of a node."""
+    node = request.path_params["node"]
+
+    async def write(asked: Asked) -> Written:
+        known = [one for one in (desk.node(node),) if one is not None]
+        values = await past_of_node(desk, node, asked)
+        return await desk.page("node.html", asked, root="../", only=node, nodes=known, **values)
+
+    return await desk.answer(request, write, NODE_PARTS)
 
 
 async def show_gpu(desk: Desk, request: Request) -> Response:
     """Show one GPU: now, and over time."""
-    now = desk.live.now()
     name, wanted = request.path_params["node"], request.path_params["gpu"]
-    node = desk.node(name)
-    gpu = find_gpu(node, wanted) if node else None
-    if node is None or gpu is None:
-        what = f"GPU {wanted!r} on node {name!r}" if node else f"node {name!r}"
-        return await desk.page(
-            "missing.html", 404, root="../../../", here="", text=f"There is no {what}."
-        )
-    asked = asked_of(request)
-    span = span_of(asked, CHART_PRESETS, "day", now)
-    about = {"node": name, "gpu": gpu.gpu}
+
+    async def write(asked: Asked) -> Written:
+        node = desk.node(name)
+        gpu = find_gpu(node, wanted) if node else None
+        if node is None or gpu is None:
+            text = (
+                unknown("GPU", wanted, map(index_of, node.gpus), f" on node {name!r}")
+                if node
+                else unknown("node", name, (one.node for one in desk.nodes()))
+            )
+            why = "It may have been renamed, or was never heard since this page was started."
+            return await desk.page(
+                "missing.html", asked, 404, root=ROOT, here="", text=text, why=why
+            )
+        return await _write_gpu(desk, asked, node, gpu)
+
+    return await desk.answer(request, write, GPU_PARTS)
+
+
+async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
+    span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
+    about = {"node": node.node, "gpu": gpu.gpu}
+    has_happened = asked.wants("happened")
     series, events, runs, sessions = await asyncio.gather(
-        _series(desk, span, **about),
-        ask(desk.questions, "events", most=RECENT_EVENTS, **about),
-        ask(desk.questions, "runs", most=RECENT_RUNS, **about),
-        ask(desk.questions, "sessions", most=RECENT_SESSIONS, **about),
+        _series(desk, span, asked, **about),
+        ask(desk.questions, "events", most=RECENT_EVENTS, **about) if has_happened else nothing(),
+        ask(desk.questions, "runs", most=RECENT_RUNS, **about) if has_happened else nothing(),
+        ask(desk.questions, "sessions", most=RECENT_SESSIONS, **about)
+        if asked.wants("sessions")
+        else nothing(),
     )
-    known = desk.live.fleet.node(name)
-    views = known.gpus(now) if known else ()
+    known = desk.live.fleet.node(node.node)
+    views = known.gpus(asked.at) if known else ()
     view = next((one for one in views if one.gpu == gpu.gpu), None)
     reading = view.reading if view else None
     told = readings.readings_of(reading, node.readings_at) if reading else ()
     return await desk.page(
         "gpu.html",
-        root="../../../",
+        asked,
+        root=ROOT,
         here="",
-        refresh=REFRESH_GPU,
-        misread=left_out(asked, SPAN),
+        live=_live(node.node, span),
+        misread=left_out(asked.words, SPAN),
         node=node,
         gpu=gpu,
         inventory=view.inventory if view else None,
@@ -77,11 +121,29 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
         runs=[past.run_of(row) for row in runs.rows],
         sessions=[past.held_of(row) for row in sessions.rows],
         problem=first_problem(series, events, runs, sessions),
-        **chart_values(series, span, asked),
+        silent=is_silent(series, events, runs, sessions),
+        **chart_values(series, span, asked.words),
     )
 
 
-async def _series(desk: Desk, span: Span, **about: str) -> Found:
+def _live(node: str, span: Span) -> dict[str, Part]:
+    """Return the parts that follow the stream; charts of a span that is over do not."""
+    found = {
+        "now": Part(node=node, shows_now=True),
+        "happened": Part(node=node, kinds=(*HAPPENED, RECORDER)),
+        "sessions": Part(node=node, kinds=("samples",), pace_seconds=SESSIONS_SECONDS),
+    }
+    if not span.is_over:
+        # A chart has nothing to show before its next point.
+        step = span.length.total_seconds() / span.points
+        pace = max(SAMPLES_SECONDS, step)
+        found["charts"] = Part(node=node, kinds=("samples", RECORDER), pace_seconds=pace)
+    return found
+
+
+async def _series(desk: Desk, span: Span, asked: Asked, **about: str) -> Found:
+    if not asked.wants("charts"):
+        return Found()
     return await ask(
         desk.questions,
         "series",

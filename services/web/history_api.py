@@ -9,11 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
 from gleaner.bus.message import Utc
+from gleaner.bus.messages import EventKind, GpuCondition, RunState
 from gleaner.export import Encoder, csv_with, encoder
 from gleaner.figures import By, columns_of
 from services.web.downloads import Downloads
 from services.web.questions import NoAnswer, Questions
 from services.web.recorded import PAGE_ROWS, Refused, What, one_page
+from services.web.refusals import OneOf
+
+KINDS = tuple(kind.value for kind in EventKind)
+RUN_STATES = tuple(state.value for state in RunState)
+STATES = (*(state.value for state in GpuCondition), *RUN_STATES)
 
 
 class Problem(BaseModel):
@@ -78,13 +84,16 @@ class RunsQuestion(PagedQuestion):
 
     user: str | None = Field(None, max_length=100, description="That name this person only.")
     entry: str | None = Field(None, max_length=80, description="Of this workload only.")
-    state: str | None = Field(None, max_length=80, description="That came into it only.")
+    state: Annotated[str, OneOf(RUN_STATES)] | None = Field(
+        None, description="That came into it only."
+    )
 
 
 class EventsQuestion(RunsQuestion):
     """What happened."""
 
-    kind: str | None = Field(None, max_length=80, description="Of this kind only.")
+    state: Annotated[str, OneOf(STATES)] | None = Field(None, description="That tell of it only.")
+    kind: Annotated[str, OneOf(KINDS)] | None = Field(None, description="Of this kind only.")
 
 
 class QuotasQuestion(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -13,26 +14,30 @@ from starlette.responses import Response
 
 from gleaner.bus.messages import EventKind, GpuCondition, RunState
 from services.web import past
-from services.web.desk import Desk, asked_of, left_out
+from services.web.desk import Asked, Desk, is_silent
+from services.web.live_parts import HAPPENED, RECORDER, Part
+from services.web.misread import left_out, not_known_now, unknown
 from services.web.names import gpus_of
 from services.web.recorded import ask, search
+from services.web.sharing import Written
 from services.web.spans import instant_of
 
 HISTORY_ROWS = 100
-REFRESH_HISTORY = 5
-REFRESH_SEARCH = 60
-"""Where the recorder has to look through its events."""
+PARTS = ("history",)
 FILTERS = ("what", "node", "gpu", "kind", "user", "entry", "state", "since", "until")
+KINDS = tuple(kind.value for kind in EventKind if kind is not EventKind.SAMPLES)
+What = Literal["runs", "events"]
 
 
 async def show_history(desk: Desk, request: Request) -> Response:
     """Show events or runs, the newest first."""
-    asked = asked_of(request)
-    what: Literal["runs", "events"] = "runs" if asked.get("what") == "runs" else "events"
-    misread = left_out(asked, (*FILTERS, "cursor"))
-    if asked.get("what") not in (None, "", "events", "runs"):
-        misread.append(f"There are events and runs, and no {asked['what']!r}; here are {what}.")
-    about, problem = _filters(asked, what)
+    return await desk.answer(request, partial(_write, desk), PARTS)
+
+
+async def _write(desk: Desk, address: Asked) -> Written:
+    asked = address.words
+    what: What = "runs" if asked.get("what") == "runs" else "events"
+    about, misread = _filters(asked, what)
     latencies = {name: about[name] for name in ("node", "since", "until") if name in about}
     cursor = asked.get("cursor") or None
     found, stages = await asyncio.gather(
@@ -40,18 +45,21 @@ async def show_history(desk: Desk, request: Request) -> Response:
         ask(desk.questions, "latencies", **latencies),
     )
     nodes = desk.nodes()
+    if not found.rows:
+        misread += not_known_now(asked, nodes)
     given = {name: asked[name] for name in FILTERS if asked.get(name)}
-    is_newest = cursor is None and "until" not in about
-    is_search = what == "events" and bool(about.keys() & {"user", "entry", "state"})
+    is_over = "until" in about and about["until"] < address.at
+    history = Part(kinds=(*_kinds(what, about), RECORDER), node=about.get("node"))
     download = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in about.items()
     }
     return await desk.page(
         "history.html",
+        address,
         root="./",
         here="history",
-        refresh=(REFRESH_SEARCH if is_search else REFRESH_HISTORY) if is_newest else None,
+        live={} if is_over else {"history": history},
         misread=misread,
         what=what,
         asked={name: asked.get(name, "") for name in FILTERS},
@@ -62,11 +70,12 @@ async def show_history(desk: Desk, request: Request) -> Response:
         runs=[past.run_of(row) for row in found.rows] if what == "runs" else [],
         cursor=found.cursor,
         looked_back_to=found.looked_back_to,
-        problem=problem or found.problem,
+        problem=found.problem,
+        silent=is_silent(found, stages),
         latencies=[past.latency_of(row) for row in stages.rows if row.get("count")],
         latencies_problem=stages.problem,
         stages=past.STAGES,
-        kinds=[kind.value for kind in EventKind if kind is not EventKind.SAMPLES],
+        kinds=KINDS,
         states=[state.value for state in (RunState if what == "runs" else GpuCondition)],
         nodes=[(one.node, one.name) for one in nodes],
         gpus=gpus_of(nodes),
@@ -74,20 +83,36 @@ async def show_history(desk: Desk, request: Request) -> Response:
     )
 
 
-def _filters(asked: Mapping[str, str], what: str) -> tuple[dict[str, Any], str | None]:
+def _kinds(what: What, about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return by which kinds of events the page changes; how fast runs leave stands on it too."""
+    if what == "runs":
+        return ("run",)
+    return ("run", about["kind"]) if "kind" in about else HAPPENED
+
+
+def _filters(asked: Mapping[str, str], what: What) -> tuple[dict[str, Any], list[str]]:
     """Return what the recorder filters by, and what made no sense."""
-    names = ("node", "gpu", "user", "entry", "state", *(("kind",) if what == "events" else ()))
+    misread = left_out(asked, (*FILTERS, "cursor"))
+    if asked.get("what") not in (None, "", "events", "runs"):
+        misread.append(f"There are events and runs, and no {asked['what']!r}; here are {what}.")
+    names = ("node", "gpu", "user", "entry", "state")
     about: dict[str, Any] = {name: asked[name] for name in names if asked.get(name)}
-    problem = None
+    if kind := asked.get("kind"):
+        if what == "runs":
+            misread.append("Runs have no kind, so it was left out.")
+        elif kind in (*KINDS, EventKind.SAMPLES):
+            about["kind"] = kind
+        else:
+            misread.append(f"{unknown('kind of event', kind, KINDS)} Here are all.")
     for name in ("since", "until"):
         try:
             if asked.get(name):
                 about[name] = instant_of(asked[name], is_end=name == "until")
         except (ValueError, OverflowError):
-            problem = (
+            misread.append(
                 f"{asked[name]!r} is no date and was left out; dates are written like 2026-11-21."
             )
-    return about, problem
+    return about, misread
 
 
 def _linker(given: Mapping[str, str]) -> Any:

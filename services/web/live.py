@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 
 from gleaner import __version__
 from gleaner.bus.interface import Bus, Delivery
-from gleaner.bus.messages import Beat, Drain, Pause, Run, SchedulerBeat, Telemetry
+from gleaner.bus.messages import Beat, Drain, Pause, Recorded, Run, SchedulerBeat, Telemetry
 from gleaner.fleet import EVERYTHING, FOLLOWED, Fleet
 from gleaner.names import Called
 from services.web.board import Board, Change, Moment
 from services.web.hour import LastHour
+from services.web.news import Newspaper
 from services.web.overview import show_overview
 from services.web.show import show_run
 from services.web.stream import Stream
@@ -55,6 +56,7 @@ class Live:
         self._clock = clock
         self._board = Board(Called(nodes=names or {}, models=models or {}))
         self._hour = LastHour()
+        self._news = Newspaper()
         self._currency: dict[str, tuple[object, bool]] = {}
         self._wishes: tuple[tuple[Pause, ...], tuple[Drain, ...]] | None = None
         self._overview: Overview | None = None
@@ -72,6 +74,7 @@ class Live:
         self._stream = Stream(self._snapshot_json)
         for message_type in FOLLOWED:
             bus.subscribe(message_type, self._take)
+        bus.subscribe(Recorded, self._take_recorded)
         bus.on_connection(self._connection)
 
     def now(self) -> datetime:
@@ -83,9 +86,20 @@ class Live:
         """Whether the broker is there."""
         return self._bus.connected
 
+    @property
+    def place(self) -> str:
+        """Where the stream is: what it told up to there is in every answer from now on."""
+        return self._stream.place
+
     def moment(self) -> Moment:
         """Return everything as it is now; after a flood of changes some may still be to come."""
         self.flush()
+        return self.told()
+
+    def told(self) -> Moment:
+        """Return everything as the stream told it; who looks often must not hasten what changes."""
+        if self._overview is None:
+            self.flush()
         assert self._overview is not None
         return self._board.moment(self._clock(), self._overview)
 
@@ -182,6 +196,11 @@ class Live:
         if has_news and delivery.message_type not in PATIENT:
             self._flush_soon()
 
+    def _take_recorded(self, delivery: Delivery) -> None:
+        recorded = delivery.message
+        if isinstance(recorded, Recorded) and self._news.take(recorded, retained=delivery.retained):
+            self._flush_soon()
+
     def _connection(self, connected: bool) -> None:  # noqa: ARG002 - it is asked when shown
         self._looks_anew = True
         self._flush_soon()
@@ -229,8 +248,9 @@ class Live:
             gone=tuple(node for node, change in changes.items() if change is Change.GONE),
             users=users,
             users_gone=users_gone,
+            news=self._news.due(self._stream.number + 1, now),
         )
-        if not (changes or delta.overview or users or users_gone):
+        if not (changes or delta.overview or users or users_gone or delta.news):
             return None
         return delta, changes
 
@@ -280,13 +300,15 @@ class Live:
         )
         if overview == self._overview:
             return None
+        if self._overview and overview.history_problem != self._overview.history_problem:
+            self._news.recorder_changed()
         self._overview = overview
         return overview
 
     def _snapshot_json(self) -> str:
         self.flush()
         assert self._overview is not None
-        return self._board.snapshot_json(self._clock(), self._overview)
+        return self._board.snapshot_json(self._clock(), self._overview, self._news.all())
 
     def _send(self, delta: tuple[Delta, dict[str, Change]]) -> None:
         self._stream.send("delta", self._board.delta_json(*delta))

@@ -16,3 +16,8 @@ def find_gpu(node: Node, wanted: str) -> Gpu | None:
     """Return a node's GPU by its UUID, else by its index."""
     by_id = next((gpu for gpu in node.gpus if gpu.gpu == wanted), None)
     return by_id or next((gpu for gpu in node.gpus if str(gpu.index) == wanted), None)
+
+
+def index_of(gpu: Gpu) -> str:
+    """Return what an address calls a GPU, as short as can be."""
+    return gpu.gpu if gpu.index is None else str(gpu.index)

@@ -10,15 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from gleaner import names, taking
 from gleaner.bus.messages import Holder
 from services.web import texts
 from services.web.board import Moment
-from services.web.filter import Filter, choices
+from services.web.filter import Filter, choices, shown_state
 from services.web.held import held
+from services.web.live_parts import Part
 from services.web.security import Controls
 from services.web.series import resolution_text
 from services.web.show import with_readings
@@ -72,12 +74,14 @@ class Pages:
         self._environment.globals |= {
             "command": taking.command,
             "fill": _fill,
+            "follows": _follows,
             "gpu_indices": _gpu_indices,
             "level": texts.level,
             "ratio": texts.ratio,
             "rows_max": ROWS_MAX,
             "share": texts.share,
             "shown_holders": shown_holders,
+            "shown_state": shown_state,
             "spark": texts.spark,
             "spark_text": texts.spark_text,
             "state_symbol": lambda state: STATE_SYMBOL.get(state, state),
@@ -99,6 +103,7 @@ class Pages:
         hour: Mapping[str, Sequence[int | None]] | None = None,
         refresh_seconds: int = REFRESH_SECONDS,
         past: Mapping[str, Any] | None = None,
+        misread: Sequence[str] = (),
     ) -> str:
         """Return the page of the fleet, or of one node and its past."""
         wanted = wanted or Filter()
@@ -128,9 +133,12 @@ class Pages:
             "answer": answer,
             "refresh_seconds": refresh_seconds,
             "here": "" if only else "now",
+            "place": "",
+            "silent": False,
             **self._common(root),
             **(past or {}),
         }
+        known["misread"] = [*misread, *known.get("misread", ())]
         if is_dense and only is None:
             known["rows"] = self._dense_rows(nodes, moment, known, keeps=not has_cards)
         template = "node.html" if past else "page.html"
@@ -176,6 +184,16 @@ class Pages:
         except (OSError, ValueError):
             return None
         return {str(name): str(file) for name, file in manifest.items()}
+
+
+@pass_context
+def _follows(context: Context, name: str) -> Markup:
+    """Return the attributes of an element that follows the stream; none where it does not."""
+    part: Part | None = context["live"].get(name)
+    if part is None:
+        return Markup()
+    pairs = {"data-part": name, **part.attributes}
+    return Markup("").join(Markup(' {}="{}"').format(*pair) for pair in pairs.items())
 
 
 @cache

@@ -29,6 +29,8 @@ class PastEvent:
     state: str | None
     """The new state of a GPU."""
     text: str
+    identity: str | None
+    """By which its row is known again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,7 @@ def event_of(row: Row) -> PastEvent:
         gpu=str(gpu) if gpu else None,
         state=str(state) if state else None,
         text=tell_event(kind, data),
+        identity=f"{row['stream']}-{row['sequence']}" if "stream" in row else None,
     )
 
 

@@ -33,6 +33,8 @@ class Found:
     """So far back it was looked for more rows than these; None: there was no need."""
     problem: str | None = None
     """Why there are no (more) rows, for people to read."""
+    is_silent: bool = False
+    """Whether that is because nobody answered, which passes."""
 
 
 async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filters: Any) -> Found:
@@ -48,9 +50,15 @@ async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filt
             if cursor is None or len(rows) >= most:
                 return Found(rows=tuple(rows), cursor=cursor)
     except NoAnswer as error:
-        return Found(rows=tuple(rows), cursor=cursor, problem=_sentence(str(error)))
+        why = _sentence(str(error))
+        return Found(rows=tuple(rows), cursor=cursor, problem=why, is_silent=True)
     except Refused as error:
         return Found(rows=tuple(rows), cursor=cursor, problem=f"The recorder says: {error}.")
+
+
+async def nothing() -> Found:
+    """Ask nobody: for a part of a page that nobody wants."""
+    return Found()
 
 
 async def search(
@@ -68,7 +76,7 @@ async def search(
             if page.looked_back_to is None or clock() >= until:
                 return found
     except NoAnswer as error:
-        return replace(found, problem=_sentence(str(error)))
+        return replace(found, problem=_sentence(str(error)), is_silent=True)
     except Refused as error:
         return replace(found, problem=f"The recorder says: {error}.")
 

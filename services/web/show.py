@@ -228,6 +228,8 @@ def _show_gpu(
 def _summary(gpu: known.GpuView, holders: tuple[Holder, ...]) -> str:
     match gpu.condition:
         case GpuCondition.IDLE:
+            if not gpu.is_usable:
+                return "its MIG devices are used instead"
             # A workload that has not opened the GPU yet, or never does.
             return f"free · {gpu.run.entry} runs" if gpu.run else "free"
         case GpuCondition.OURS:

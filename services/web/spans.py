@@ -50,6 +50,8 @@ class Span:
     """None: two dates."""
     problem: str | None = None
     """Why it is not the one that the address asks for."""
+    is_over: bool = False
+    """Whether it ended before now, so that nothing new belongs to it."""
 
     @property
     def points(self) -> int:
@@ -76,7 +78,7 @@ def span_of(
             return _preset(by_name[default], now, NO_DATE)
         if since >= until:
             return _preset(by_name[default], now, "The first day is not before the last.")
-        return Span(since=since, until=until, preset=None)
+        return Span(since=since, until=until, preset=None, is_over=until < now)
     name = asked.get("range") or default
     if name not in by_name:
         known = ", ".join(by_name)

@@ -54,6 +54,16 @@ class Stream:
         """How many watch."""
         return len(self._watchers)
 
+    @property
+    def number(self) -> int:
+        """The number of the last event."""
+        return self._sequence
+
+    @property
+    def place(self) -> str:
+        """The identity of the last event; that of another life of this service differs."""
+        return f"{self._life}-{self._sequence}"
+
     def send(self, kind: str, body: str) -> None:
         """Send an event to all watchers."""
         self._sequence += 1
@@ -118,7 +128,7 @@ class Stream:
         return self._snapshot[1]
 
     def _encode(self, kind: str, body: str) -> Event:
-        text = f"id: {self._life}-{self._sequence}\nevent: {kind}\ndata: {body}\n\n"
+        text = f"id: {self.place}\nevent: {kind}\ndata: {body}\n\n"
         return Event(plain=text.encode())
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,19 +13,33 @@ from starlette.responses import Response
 
 from gleaner.keeping import zone_of
 from services.web import quiet, used
-from services.web.desk import PERIODS, SPAN, Desk, asked_of, first_problem, left_out, span_values
+from services.web.desk import PERIODS, SPAN, Asked, Desk, first_problem, is_silent, span_values
+from services.web.live_parts import RECORDER, Part
+from services.web.misread import left_out, not_known_now
 from services.web.recorded import Found, ask
+from services.web.sharing import Written
 from services.web.spans import DAY, USAGE_PRESETS, Span, span_of
 
 USAGE_ROWS = 5000
-REFRESH_USAGE = 300
+PARTS = ("usage",)
+PACE_SECONDS, PACE_LONG_SECONDS = 60, 300
+"""Up to a week, and beyond: a minute more of samples is not to be seen there."""
 FILTERS = ("node", "user")
 
 
 async def show_usage(desk: Desk, request: Request) -> Response:
     """Show who used what."""
-    asked = asked_of(request)
-    span = span_of(asked, USAGE_PRESETS, "month", desk.live.now())
+    return await desk.answer(request, partial(_write, desk), PARTS)
+
+
+async def _write(desk: Desk, address: Asked) -> Written:
+    asked = address.words
+    span = span_of(asked, USAGE_PRESETS, "month", address.at)
+    usage = Part(
+        kinds=("samples", RECORDER),
+        node=asked.get("node"),
+        pace_seconds=PACE_SECONDS if span.length <= 7 * DAY else PACE_LONG_SECONDS,
+    )
     misread = left_out(asked, (*SPAN, *FILTERS, "per"))
     per = asked.get("per", "")
     if per not in PERIODS:
@@ -48,16 +63,18 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         for state in ("busy", "held", "ours")
     ]
     tables = {by: used.used_by(by_kind[by].rows, by) for by in kinds[:4]}
+    nodes = desk.nodes()
     return await desk.page(
         "usage.html",
+        address,
         root="./",
         here="usage",
-        refresh=REFRESH_USAGE,
-        misread=misread,
+        live={} if span.is_over else {"usage": usage},
+        misread=misread + ([] if by_kind["user"].rows else not_known_now(asked, nodes)),
         **span_values(span, asked, USAGE_PRESETS, FILTERS),
         asked={name: asked.get(name, "") for name in FILTERS},
         about=about,
-        nodes=[(one.node, one.name) for one in desk.nodes()],
+        nodes=[(one.node, one.name) for one in nodes],
         per=per,
         per_names=PERIODS,
         tables=tables,
@@ -65,6 +82,7 @@ async def show_usage(desk: Desk, request: Request) -> Response:
         quotas=used.quotas_of(quotas.rows),
         quotas_problem=quotas.problem,
         problem=first_problem(by_kind["user"]),
+        silent=is_silent(*found, quotas),
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
         week=week,
         zone=zone_of(desk.live.fleet.recorder),

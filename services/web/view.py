@@ -221,6 +221,15 @@ class Overview(Value):
     version: str
 
 
+class News(Value):
+    """What was recorded of a node since this service listens."""
+
+    node: str
+    """Empty: of all, because something else is wrong with history than before."""
+    kinds: dict[str, int]
+    """By kind of event (and `other`, `recorder`): the number of the stream's event that said so."""
+
+
 class Snapshot(Value):
     """Everything at one moment."""
 
@@ -231,6 +240,8 @@ class Snapshot(Value):
     users: tuple[User, ...] = ()
     """Most memory first."""
     readings: tuple[Readings, ...] = ()
+    news: tuple[News, ...] = ()
+    """On the stream only."""
 
 
 class Delta(Value):
@@ -245,3 +256,5 @@ class Delta(Value):
     users: tuple[User, ...] = ()
     """Those who changed; whole."""
     users_gone: tuple[str, ...] = ()
+    news: tuple[News, ...] = ()
+    """Those who changed; whole."""

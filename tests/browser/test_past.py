@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from services.web.pages import FOLDER
 from tests.browser.conftest import Open
 from tests.recorder.builders import an_event
 from tests.web.example import MARKUP, gpu_id
-from tests.web.recorded import recorder_in
 from tests.web.site import Site
 
 pytestmark = pytest.mark.browser
@@ -26,16 +24,10 @@ GPU, NODE = "node/atlas/gpu/0?range=week", "node/atlas?range=week"
 PAGES = (NODE, GPU, "usage?range=week", "history", "history?what=runs")
 
 
-@pytest.fixture(scope="module")
-def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Site(recorder=recorder_in(tmp_path_factory.mktemp("recorder"))) as running:
-        yield running
-
-
 @pytest.fixture
-def site(module_site: Site) -> Site:
-    """The web service with the example fleet and its past; one for all tests here."""
-    return module_site
+def site(site_with_past: Site) -> Site:
+    """The web service with the example fleet and its past."""
+    return site_with_past
 
 
 def opened(open_page: Open, path: str, **options: Any) -> Page:
@@ -156,7 +148,7 @@ def test_what_happens_appears_by_itself_and_nothing_that_is_typed_is_lost(
 
     site.say(happened(1, "zoe"))
 
-    expect(page.locator("tbody tr").filter(has_text="zoe computes")).to_be_visible(timeout=20_000)
+    expect(page.locator("tbody tr").filter(has_text="zoe computes")).to_be_visible()
     expect(user).to_have_value("ali")
     user.fill("alice")
     user.press("Enter")
@@ -174,19 +166,20 @@ def test_older_pages_are_turned_and_stay_as_they_are(open_page: Open) -> None:
 
     expect(page.get_by_role("link", name="Newest")).to_be_visible()
     assert first.count() < 100
-    expect(page.locator("[data-refresh]")).to_have_count(0)
 
 
-def test_what_somebody_opened_stays_open_when_the_page_is_refreshed(
+def test_what_somebody_opened_stays_open_when_a_chart_gets_its_next_point(
     open_page: Open, site: Site
 ) -> None:
-    page = opened(open_page, GPU)
+    page = opened(open_page, GPU, clock=True)
     assert drawn(page) == 5
+    expect(page.locator("#link[data-link=live]")).to_be_visible()
     page.get_by_text("These charts as a table").click()
     page.evaluate("document.querySelector('canvas').wasHere = true")
-    before = page.locator("#link span").inner_text()
 
-    expect(page.locator("#link[data-link=live] span")).not_to_have_text(before, timeout=20_000)
+    site.say(an_event(1, node="atlas", stream="opened", kind="samples", data={"samples": []}))
+    with page.expect_response(re.compile("part=charts")):
+        page.clock.fast_forward("01:00:00")
 
     expect(page.locator("details.data[open]")).to_have_count(1)
     assert page.evaluate("document.querySelector('canvas').wasHere")

@@ -93,8 +93,8 @@ def test_mistakes_in_the_configuration_are_named_together(command: Said, tmp_pat
     assert status == 2
     assert [line.split(": ")[1] for line in errors.splitlines()] == [
         "nod",
-        "web.listen",
         "log.level",
+        "web.listen",
     ]
 
 
@@ -269,7 +269,7 @@ class TestWithBroker:
 
         assert (found[0], len(found[1].splitlines())) == (0, 4)
         assert (missing[0], missing[1]) == (1, "")
-        assert missing[2].startswith("no 5 GPUs on one node free; 9 free in all; not offered, bec")
+        assert missing[2].startswith("no node has 5 free GPUs; 9 are free in all; not offered, bec")
         assert json.loads(people[1])["users"][0]["user"] == "alice"
 
     async def test_a_static_page_is_written(

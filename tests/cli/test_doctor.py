@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_everything_that_is_not_well_says_what_it_costs_and_what_helps(tmp_path:
 
     assert [one.name for one in found.values() if one.verdict != "ok" and not one.text] == []
     unhelped = [one.name for one in found.values() if one.verdict != "ok" and not one.remedy]
-    assert unhelped == ["credentials"]
+    assert unhelped == []
 
 
 def test_nothing_is_changed(tmp_path: Path) -> None:
@@ -89,10 +90,15 @@ def test_not_watching_people_is_a_warning(tmp_path: Path) -> None:
     assert findings(settings(tmp_path, node=node))["people"].verdict == "warn"
 
 
-def test_workloads_are_listed(tmp_path: Path) -> None:
-    found = findings(settings(tmp_path, workload=(WorkloadSettings(name="fold", command="x"),)))
+def test_workloads_are_listed_and_what_cannot_run_says_why(tmp_path: Path) -> None:
+    fold = WorkloadSettings(name="fold", command="sleep 1", user=getpass.getuser())
+    wrong = WorkloadSettings(name="wrong", command="sleep 1", user="nobdy")
 
-    assert found["workloads"].text == "fold"
+    good = findings(settings(tmp_path, workload=(fold,)))["workloads"]
+    bad = findings(settings(tmp_path, workload=(fold, wrong)))["workloads"]
+
+    assert (good.verdict, good.text) == ("ok", "fold")
+    assert (bad.verdict, bad.text) == ("warn", "cannot run: wrong: user nobdy does not exist")
 
 
 def test_a_service_is_well_while_its_health_file_is_fresh(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_gpus_are_counted_by_model_and_the_driver_is_named() -> None:
 
     assert line == (
         "n1: 2 × H100, 1 × A100, driver 570.1; programs are noticed at once; "
-        "people within some seconds only"
+        "people are noticed within some seconds only"
     )
 
 

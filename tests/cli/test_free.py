@@ -115,10 +115,10 @@ def test_nothing_that_fits_is_said_in_one_line() -> None:
     view = example_fleet()
 
     assert nothing(view, Wish(model="h200", count=2)) == (
-        "no 2 GPUs on one node free of a model with 'h200' in its name; 9 free in all; "
+        "no node has 2 free GPUs of a model with 'h200' in its name; 9 are free in all; "
         "not offered, because nothing is known now: cygnus is offline, draco is unheard"
     )
-    assert nothing(fleet_of([]), Wish()) == "no GPU free; nothing else is free"
+    assert nothing(fleet_of([]), Wish()) == "no GPU is free; nothing else is free"
 
 
 def test_the_lines_have_models_words_and_what_to_copy() -> None:

@@ -29,12 +29,14 @@ class System:
         self.store = store
         self.node = node
         self.watermarks: dict[str, dict[str, int]] = {}
+        self.latest: dict[str, set[str]] = {}
         self.answers: list[HistoryAnswer] = []
 
     def hear(self, delivery: Delivery) -> None:
         match delivery.message:
-            case Recorded(node=node, streams=streams):
+            case Recorded(node=node, streams=streams, latest=latest):
                 self.watermarks[node] = streams
+                self.latest[node] = set(latest)
             case HistoryAnswer() as answer:
                 self.answers.append(answer)
 
@@ -66,6 +68,16 @@ async def test_an_event_is_kept_and_the_watermark_says_so(system: System) -> Non
     row = (await system.store.read(tables.named(tables.event)))[0]
     assert (row.node, row.stream, row.sequence, row.kind) == ("n1", "s1", 1, "people")
     assert json.loads(row.data) == {"active": True}
+
+
+async def test_the_watermark_says_of_which_kinds_something_is_new(system: System) -> None:
+    system.node.publish(an_event(1, kind="run", data={}))
+    system.node.publish(an_event(2, kind="weather"))
+    system.node.publish(an_event(1, node="n2", stream="s2", kind="people"))
+
+    await system.watermark(2)
+    await system.watermark(1, "s2", "n2")
+    assert system.latest == {"n1": {"run", "other"}, "n2": {"people"}}
 
 
 async def test_a_repeated_event_is_one_row(system: System) -> None:

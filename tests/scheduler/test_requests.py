@@ -93,8 +93,21 @@ def test_a_resumed_node_says_if_the_fleet_is_still_paused() -> None:
 
     answer = world.request(RESUME, node="n1")
 
-    assert answer.text == "n1 is resumed; the fleet is still paused"
+    assert answer.text == "n1 is resumed; still paused: the fleet"
     assert world.granted == []
+
+
+def test_a_resumed_fleet_says_what_is_still_paused() -> None:
+    world = a_world()
+    world.request(PAUSE)
+    world.request(PAUSE, node="n1", entry="fold")
+
+    answers = [world.request(RESUME).text for _ in range(2)]
+
+    assert answers == [
+        "the fleet is resumed; still paused: fold on n1",
+        "the fleet was not paused; still paused: fold on n1",
+    ]
 
 
 def test_a_pause_said_again_replaces_the_first() -> None:

@@ -77,6 +77,17 @@ class Site:
         """Publish as the nodes and the scheduler would."""
         self.call(lambda: self._publish(messages))
 
+    def questions_from_now(self) -> list[HistoryQuery]:
+        """Return what the recorder is asked, as it is asked."""
+        asked: list[HistoryQuery] = []
+
+        def hear(delivery: Delivery) -> None:
+            if isinstance(delivery.message, HistoryQuery):
+                asked.append(delivery.message)
+
+        self.call(lambda: self._fleet.subscribe(HistoryQuery, hear))
+        return asked
+
     def lose_broker(self) -> None:
         """Cut the web service off."""
         self.call(self.bus.disconnect)

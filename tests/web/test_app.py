@@ -101,9 +101,10 @@ async def test_an_unknown_node_is_not_found(busy: Web) -> None:
     answer = await busy.client.get("/api/nodes/nowhere")
     page = await busy.client.get("/node/%3Cb%3Enowhere")
 
-    assert (answer.status_code, answer.json()) == (404, {"detail": "there is no node 'nowhere'"})
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("There is no node 'nowhere'; there are atlas, boreas")
     assert page.status_code == 404
-    assert "There is no node '<b>nowhere'." in words(page.text)
+    assert "There is no node '<b>nowhere'; there are atlas" in words(page.text)
     assert "<b>nowhere" not in page.text
 
 
@@ -319,3 +320,13 @@ async def test_the_api_describes_itself(busy: Web) -> None:
         "503",
     }
     assert (await busy.client.get("/api/docs")).status_code == 404
+
+
+async def test_a_page_that_is_not_there_says_so_and_leads_back(web: Web) -> None:
+    found = await web.client.get("/nodes/atlas/<b>", headers={"accept": "text/html"})
+
+    assert found.status_code == 404
+    assert "There is no page '/nodes/atlas/<b>'." in words(found.text)
+    assert '<a href="../../">All nodes</a>' in found.text
+    plain = await web.client.get("/static/nothing.js")
+    assert (plain.status_code, plain.text) == (404, "there is nothing of this name\n")

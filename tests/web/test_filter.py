@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.web.filter import Filter, from_query
+from services.web.filter import Choices, Filter, from_query
 from tests.web.conftest import Web
 
 
@@ -36,11 +36,65 @@ def test_a_node_that_is_not_online_is_found_by_that(busy: Web) -> None:
     assert {node for node, _ in shown(busy, Filter(state="offline"))} == {"cygnus"}
 
 
-@pytest.mark.parametrize("gpus", ["", "0", "-1", "x", "1e3", "²", "9999999"])
-def test_what_makes_no_sense_in_an_address_is_left_out(gpus: str) -> None:
-    wanted = from_query({"state": "sleepy", "gpus": gpus, "other": "x"})
+THERE = Choices(models=("H100", "A100"), labels=("nvlink",))
+
+
+@pytest.mark.parametrize("gpus", ["0", "-1", "x", "1e3", "²", "9999999"])
+def test_a_number_of_gpus_that_makes_no_sense_is_told(gpus: str) -> None:
+    wanted, misread = from_query({"gpus": gpus}, THERE)
 
     assert wanted == Filter(gpus=1)
+    assert misread == [f"{gpus!r} is no number of GPUs from 1 to 64; here are offers for 1."]
+
+
+def test_more_gpus_than_any_node_has_are_told() -> None:
+    wanted, misread = from_query({"gpus": "65"}, THERE)
+
+    assert wanted.gpus == 64
+    assert misread == ["'65' is no number of GPUs from 1 to 64; here are offers for 64."]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (
+            "state",
+            "There is no state 'x'; there are idle, busy, held, ours, dirty, lost, unknown, ",
+        ),
+        ("model", "There is no model 'x'; there are H100, A100. Here are all."),
+        ("label", "There is no label 'x'; there is nvlink. Here are all."),
+    ],
+)
+def test_what_is_unknown_in_an_address_is_told_with_what_there_is(word: str, told: str) -> None:
+    wanted, (misread,) = from_query({word: "x"}, THERE)
+
+    assert wanted == Filter()
+    assert misread.startswith(told)
+
+
+def test_whom_nobody_has_seen_may_still_come() -> None:
+    assert from_query({"user": "eve", "node": "new"}, THERE) == (
+        Filter(user="eve", node="new"),
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("/?state=sleepy", "There is no state &#39;sleepy&#39;; there are idle, busy"),
+        ("/?gpus=many", "&#39;many&#39; is no number of GPUs from 1 to 64; here are offers for 1."),
+        ("/?colour=red", "&#39;colour&#39; means nothing to this page and was left out."),
+        ("/?refresh=soon", "&#39;soon&#39; is no number of seconds from 5 on; without script"),
+        ("/node/atlas?colour=red", "&#39;colour&#39; means nothing to this page"),
+    ],
+)
+async def test_the_page_tells_what_it_does_not_know(busy: Web, address: str, told: str) -> None:
+    page = (await busy.client.get(address)).text
+
+    assert told in page
+    assert page.count('id="misread"') == 1
+    assert 'id="misread"' not in (await busy.client.get("/?state=held&gpus=2&refresh=9")).text
 
 
 async def test_the_page_without_script_shows_what_the_address_says(busy: Web) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.web import pages
 from services.web.board import Moment
+from services.web.history_page import HISTORY_ROWS
 from services.web.overview import show_overview
 from services.web.typescript import types
 from tests.builders import NOW
@@ -26,6 +27,12 @@ def test_server_and_script_draw_the_same_number_of_cards_and_tiles() -> None:
 
     assert f"CARDS_MAX = {pages.CARDS_MAX};" in parts
     assert f"DENSE_GPUS = {pages.DENSE_GPUS};" in parts
+
+
+def test_server_and_script_count_the_same_rows() -> None:
+    rows = (FRONT_END / "src" / "rows.ts").read_text()
+
+    assert f"ROWS_MAX = {HISTORY_ROWS};" in rows
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -102,9 +102,16 @@ async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
     assert {one.gpu for one in asked} == {"GPU-atlas-0005"}
 
 
-@pytest.mark.parametrize("path", ["/node/atlas/gpu/77", "/node/nowhere/gpu/0"])
-async def test_what_is_not_there_is_not_found(busy: Web, path: str) -> None:
-    assert "There is no" in await text(busy, path, 404)
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/node/atlas/gpu/77", "There is no GPU '77' on node 'atlas'; there are 0, 1, 2, 3, 4"),
+        ("/node/nowhere/gpu/0", "There is no node 'nowhere'; there are atlas, boreas"),
+        ("/node/nowhere", "There is no node 'nowhere'; there are atlas, boreas"),
+    ],
+)
+async def test_what_is_not_there_is_not_found(busy: Web, path: str, told: str) -> None:
+    assert told in await text(busy, path, 404)
 
 
 async def test_nothing_of_an_offline_node_is_current(busy: Web) -> None:
@@ -328,6 +335,12 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
         ("/node/atlas/gpu/0?since=2026-13-99", "dates are written like 2026-11-21."),
         ("/history?since=banana", "'banana' is no date and was left out"),
         ("/history?what=banana", "Nothing was recorded yet."),
+        ("/history?kind=banana", "There is no kind of event 'banana'; there are node_started, gpu"),
+        ("/history?what=runs&kind=gpu", "Runs have no kind, so it was left out."),
+        ("/history?node=banana", "There is no node 'banana'; there are atlas, boreas"),
+        ("/history?gpu=banana", "No GPU that is known now has the UUID 'banana'."),
+        ("/usage?node=banana", "There is no node 'banana'; there are atlas, boreas"),
+        ("/node/atlas?per=day", "'per' means nothing to this page and was left out."),
     ],
 )
 async def test_an_address_that_makes_no_sense_still_shows_the_page(
@@ -354,7 +367,7 @@ async def test_there_is_a_way_to_older_rows_and_back(busy: Web) -> None:
     page = (await busy.client.get("/history?node=atlas&cursor=abc")).text
 
     assert 'href="?node=atlas">Newest' in page
-    assert "data-refresh" not in page
+    assert "data-older hidden" in page
 
 
 async def test_the_api_answers_in_pages_and_as_a_file(web: Web) -> None:
@@ -409,12 +422,44 @@ async def test_a_file_with_nothing_in_it_has_its_heading(web: Web, what: str) ->
         ("sessions?node=../../etc", 422),
         ("events?since=yesterday", 422),
         ("quotas", 400),
+        ("events?kind=banana", 422),
     ],
 )
 async def test_the_api_refuses_what_it_cannot_answer(web: Web, query: str, status: int) -> None:
     tell(web, {"quotas": "this recorder cannot tell of quotas"})
+    answer = await web.client.get(f"/api/history/{query}")
 
-    assert (await web.client.get(f"/api/history/{query}")).status_code == status
+    assert answer.status_code == status
+    assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("gpus?colour=red", "There is no parameter 'colour'; there are none."),
+        ("last-hour?nodes=a", "There is no parameter 'nodes'; there is node."),
+        ("last-hour?node=nowhere", "There is no node 'nowhere'; there are atlas, boreas"),
+        ("nodes/nowhere", "There is no node 'nowhere'; there are atlas, boreas"),
+        (
+            "history/latencies?user=a",
+            "There is no parameter 'user'; there are node, since, until, ",
+        ),
+        ("history/usage?by=colour", "by 'colour': Input should be 'user', 'group'"),
+        ("events?what=all", "what 'all': Input should be 'events' or 'runs'"),
+        ("events?kind=gpus", "kind 'gpus': there are node_started, gpu, "),
+        ("history/events?kind=gpus", "kind 'gpus': there are node_started, gpu, "),
+        ("history/events?state=sleepy", "state 'sleepy': there are idle, busy, "),
+        ("history/runs?state=idle", "state 'idle': there are "),
+        ("export/all", "what 'all': Input should be "),
+    ],
+)
+async def test_the_api_says_in_a_sentence_what_it_does_not_know(
+    busy: Web, path: str, told: str
+) -> None:
+    answer = await busy.client.get(f"/api/{path}")
+
+    assert answer.status_code in (400, 404, 422)
+    assert answer.json()["detail"].startswith(told)
 
 
 async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from gleaner.bus.messages import GpuCondition, Inventory, Run, RunState
 from gleaner.fleet import Presence
+from services.web.filter import shown_state
 from services.web.held import held
 from services.web.live import Live
 from services.web.view import Node
@@ -223,3 +224,18 @@ async def test_a_gpu_in_mig_mode_is_in_no_sum_beside_its_instances(busy: Web) ->
     assert names.isdisjoint(
         {"gleaner_gpu_state", "gleaner_gpu_memory_total_bytes", "gleaner_gpu_memory_used_bytes"}
     )
+
+
+async def test_a_gpu_in_mig_mode_is_not_shown_as_free(busy: Web) -> None:
+    example = busy.example()
+    inventory = next(
+        one for one in example.messages() if isinstance(one, Inventory) and one.node == "atlas"
+    )
+    gpus = tuple(gpu.model_copy(update={"schedulable": False}) for gpu in inventory.gpus)
+    await busy.say([inventory.model_copy(update={"gpus": gpus})])
+
+    atlas = node(busy, "atlas")
+    shown = {gpu.state: (shown_state(atlas, gpu), gpu.summary) for gpu in atlas.gpus}
+    assert shown[GpuCondition.IDLE] == ("divided", "its MIG devices are used instead")
+    assert shown[GpuCondition.BUSY][0] == "busy"
+    assert 'class="tile s-divided"' in (await busy.client.get("/")).text

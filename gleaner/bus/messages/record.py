@@ -124,6 +124,9 @@ class Recorded(Message):
 
     node: str
     streams: dict[str, int]
+    latest: dict[str, Utc] = {}
+    """When an event of each kind was last committed, since the recorder was started; kinds that it
+    does not know count as `other`. So that who shows history knows when to ask for it."""
     at: Utc
 
 

@@ -41,9 +41,9 @@ def pause(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Stop what runs and start nothing, on a node or in the whole fleet.
+    """Stop Gleaner's own runs and start none, on a node or in the whole fleet.
 
-    To let what runs go on, `gleaner drain`. What people run is never touched.
+    What people run is never touched. To let the runs that are there go on: `gleaner drain`.
     """
     from gleaner.bus.messages import RequestKind
 
@@ -61,7 +61,7 @@ def resume(
     ] = None,
     config: Config = None,
 ) -> None:
-    """End a pause: name what was paused, nothing for a pause of the whole fleet.
+    """End a pause: name what was paused, or nothing for a pause of the whole fleet.
 
     A workload that is held after too many crashes starts again when it is named.
     """
@@ -78,9 +78,9 @@ def drain(
     reason: Reason = "",
     config: Config = None,
 ) -> None:
-    """Start nothing new on a node until `gleaner undrain`; what runs goes on.
+    """Start no new runs on a node until `gleaner undrain`; those that are there go on.
 
-    To empty a node at once, `gleaner pause`.
+    To end them at once, too: `gleaner pause NODE`.
     """
     from gleaner.bus.messages import RequestKind
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_USAGE = 1, 2
 PIPE_COLUMNS = 1000
 START, LOOK, DEPLOY = "Start", "Look", "Deploy (on the server, beside its containers)"
-CHANGE = "Change (who may read the operator's password)"
+CHANGE = "Change (for who may read the operator's password)"
 
 Config = Annotated[
     Path | None,

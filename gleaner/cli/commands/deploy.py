@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 commands = group()
 
 Volumes = Annotated[
-    Path, typer.Option("--directory", help="Where the volumes lie, each by its service's name.")
+    Path,
+    typer.Option(
+        "--directory", help="The folder of the containers' volumes, each named after its service."
+    ),
 ]
 BY_WHICH_NAME = "By which name hosts reach this server; with `:port` where that is another."
 
@@ -87,18 +90,28 @@ def prepare(
     "`gleaner enroll --list`, `gleaner enroll --reader grafana`",
 )
 def enroll(
-    node: Annotated[str | None, typer.Argument(help="The host's name on the bus.")] = None,
+    node: Annotated[
+        str | None, typer.Argument(help="What the host is called from now on (its node.id).")
+    ] = None,
     reader: Annotated[
-        str | None, typer.Option("--reader", help="An integration that may read everything.")
+        str | None,
+        typer.Option(
+            "--reader", help="Instead of a host, an integration, which may read everything."
+        ),
     ] = None,
     renew: Annotated[
-        bool, typer.Option("--renew", help="A new password; the old one stops working at once.")
+        bool,
+        typer.Option("--renew", help="Give it a new password; the old one stops working at once."),
     ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Let it in no longer.")] = False,
-    shows_list: Annotated[bool, typer.Option("--list", help="Who is enrolled.")] = False,
+    shows_list: Annotated[bool, typer.Option("--list", help="Show who is enrolled.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Write a node's text to this file; once more keeps it."),
+        typer.Option(
+            "--output",
+            help="Write what a node is to be started with to this file, instead of showing a "
+            "command; one that is there is kept.",
+        ),
     ] = None,
     server: Annotated[
         str | None, typer.Option("--server", help=f"{BY_WHICH_NAME} Default: as prepared.")

@@ -65,12 +65,13 @@ def export_data(
         Format | None, typer.Option("--format", help="By default as the name of the file ends.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="7d (ago), 2026-11-01, 2026-11-01T08:00 (UTC).")
+        str | None,
+        typer.Option("--since", help="From when: 7d (ago), 2026-11-01, 2026-11-01T08:00 (UTC)."),
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="As `--since`.")] = None,
-    node: Annotated[str | None, typer.Option("--node", help="Of one node only.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Until when, as `--since`.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Of one person only; of sessions and runs.")
+        str | None, typer.Option("--user", help="Only of this person; of sessions and runs.")
     ] = None,
     config: Config = None,
 ) -> None:

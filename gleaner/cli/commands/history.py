@@ -33,17 +33,24 @@ commands = group()
 def events(
     config: Config = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="From now on, as they happen, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="As they happen, from now on, until Ctrl-C.")
     ] = False,
-    node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="gpu, people, run, problem…")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="That name this person.")] = None,
-    entry: Annotated[str | None, typer.Option("--entry", help="That name this workload.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only of this kind: gpu, people, run, problem…")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Only those that name this person.")
+    ] = None,
+    entry: Annotated[
+        str | None, typer.Option("--entry", help="Only those that name this workload.")
+    ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", help="By which a GPU or run came into it.")
+        str | None,
+        typer.Option("--state", help="Only changes into this state: busy, held, running, evicted…"),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="How many, the newest; not with --follow.")
+        int, typer.Option("--limit", "-n", min=1, help="How many of the newest; not with --follow.")
     ] = 20,
     as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, one event a line, for programs.")
@@ -59,7 +66,7 @@ def events(
     filters = {"kind": kind, "user": user, "entry": entry, "state": state}
     if follow:
         if any(filters.values()):
-            raise Failed("--follow shows everything, or a --node", code=EXIT_USAGE)
+            raise Failed("--follow can be narrowed by --node only", code=EXIT_USAGE)
         wait_for(record.follow(settings, node=node, say=say))
         return
     for row in wait_for(record.history(settings, limit=limit, node=node, **filters)):
@@ -73,11 +80,11 @@ def events(
 def usage(
     config: Config = None,
     by: Annotated[
-        By, typer.Option("--by", help="What makes a row; `hour` is the hour of the day.")
+        By, typer.Option("--by", help="A row for each of these; `hour` is the hour of the day.")
     ] = "user",
     since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "30d",
-    node: Annotated[str | None, typer.Option("--node", help="Of this node only.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Of this person only.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only of this person.")] = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -100,7 +107,7 @@ def usage(
 def history(
     target: Annotated[
         str,
-        typer.Argument(help="A GPU (NODE:INDEX or its UUID, one that is gone whole), or a node."),
+        typer.Argument(help="A GPU (NODE:INDEX or its UUID, in full once it is gone), or a node."),
     ],
     config: Config = None,
     since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",

@@ -91,7 +91,8 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 )
 def why(
     target: Annotated[
-        str, typer.Argument(help="A GPU (NODE:INDEX or its UUID's beginning), node or workload.")
+        str,
+        typer.Argument(help="A GPU (NODE:INDEX or the beginning of its UUID), node or workload."),
     ],
     config: Config = None,
     as_json: Json = False,
@@ -125,12 +126,13 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
     epilog="Examples: `gleaner free --model h100 -n 4`, `gleaner free --memory 40G --json`",
 )
 def free(
-    model: Annotated[str, typer.Option("--model", help="Part of the model's name.")] = "",
+    model: Annotated[str, typer.Option("--model", help="Part of the model's name: h100.")] = "",
     memory: Annotated[
-        str, typer.Option("--memory", help="Of each GPU at least: 40G (10^9 bytes), 24GiB.")
+        str, typer.Option("--memory", help="At least so much on each GPU: 40G (10^9 bytes), 24GiB.")
     ] = "0",
     count: Annotated[
-        int, typer.Option("--number", "-n", min=1, help="How many, of one model on one node.")
+        int,
+        typer.Option("--number", "-n", min=1, help="How many you need, of one model on one node."),
     ] = 1,
     as_json: Json = False,
     as_csv: Csv = False,

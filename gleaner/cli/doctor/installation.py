@@ -14,6 +14,7 @@ from gleaner.cli.doctor.finding import Finding, fail, ok, warn
 from gleaner.cli.settings import Settings
 from gleaner.runtime import Fatal
 from gleaner.settings.enrolled import KEPT
+from services.runner import catalogue
 
 
 def data_directory(directory: Path) -> Finding:
@@ -56,14 +57,24 @@ def broker(settings: Settings) -> Iterator[Finding]:
     if to.user:
         yield ok("credentials", f"as {to.user}{enrolled}")
     else:
-        yield warn("credentials", f"without an account: we may look, but ask for nothing{enrolled}")
+        yield warn(
+            "credentials",
+            f"without an account: we may look, but not pause or drain{enrolled}",
+            "ask as root or as who runs `gleaner up`, or set bus.user and bus.password_file",
+        )
 
 
 def workloads(settings: Settings) -> Finding:
     """Look whether there is anything to run."""
-    if settings.workload:
-        return ok("workloads", ", ".join(workload.name for workload in settings.workload))
-    return warn("workloads", "none: idle GPUs stay idle", "add a [[workload]] to the configuration")
+    if not settings.workload:
+        remedy = "add a [[workload]] to the configuration"
+        return warn("workloads", "none: idle GPUs stay idle", remedy)
+    entries = catalogue.check(settings.workload, settings.path, os.environ)
+    wrong = [f"{entry.name}: {problem}" for entry in entries for problem in entry.problems]
+    if wrong:
+        remedy = "mend it in the configuration; if the node runs as root, examine it as root"
+        return warn("workloads", f"cannot run: {'; '.join(wrong)}", remedy)
+    return ok("workloads", ", ".join(entry.name for entry in entries))
 
 
 def keys(settings: Settings) -> Finding:
@@ -91,7 +102,7 @@ def keys(settings: Settings) -> Finding:
             f"{file} can be read by others, who can then start runs",
             f"chmod 600 {file}, and make a new key if others had access",
         )
-    return ok(name, f"{file}, ours alone")
+    return ok(name, f"{file}, for its owner alone")
 
 
 def private_files(settings: Settings) -> Finding:

@@ -213,7 +213,12 @@ GOLDEN: tuple[Message, ...] = (
         noticed_ns=5,
         noticed_by="fanotify",
     ),
-    Recorded(node="n1", streams={"2b9f0c6e-0000-4000-8000-000000000001": 12}, at=NOW),
+    Recorded(
+        node="n1",
+        streams={"2b9f0c6e-0000-4000-8000-000000000001": 12},
+        latest={"gpu": NOW},
+        at=NOW,
+    ),
     RecorderState(
         database="sqlite",
         problem="/var/lib/gleaner/recorder/gleaner.sqlite: database or disk is full",

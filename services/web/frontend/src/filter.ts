@@ -26,8 +26,10 @@ export interface Sought {
 
 const WORDS = ["model", "state", "user", "label", "node"] as const;
 
-export const shownState = (node: Node, gpu: Gpu): string =>
-  node.presence === "online" ? gpu.state : node.presence;
+export function shownState(node: Node, gpu: Gpu): string {
+  if (node.presence !== "online") return node.presence;
+  return gpu.state === "idle" && !gpu.schedulable ? "divided" : gpu.state;
+}
 
 export function userName(holder: Gpu["holders"][number]): string {
   return holder.user || (holder.user_id === null ? "unknown" : `uid ${holder.user_id}`);
@@ -105,6 +107,8 @@ export function startFilter(form: HTMLFormElement | null, changed: (filter: Filt
     history.replaceState(null, "", `${location.pathname}${toQuery(filter)}${location.hash}`);
     const reset = form.querySelector<HTMLElement>(".reset");
     if (reset) reset.hidden = isEmpty(filter);
+    // What the address had that made no sense is there no more.
+    document.getElementById("misread")?.remove();
     changed(filter);
   };
   form.addEventListener("input", look);

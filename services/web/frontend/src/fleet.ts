@@ -1,6 +1,6 @@
 // What is known of the fleet: a snapshot, and the deltas that came since.
 
-import type { Delta, Node, Overview, Readings, Snapshot, User } from "./view";
+import type { Delta, News, Node, Overview, Readings, Snapshot, User } from "./view";
 
 export interface Fleet {
   at: string;
@@ -9,11 +9,16 @@ export interface Fleet {
   nodes: Map<string, Node>;
   /** Most memory first; the same array until somebody changes. */
   users: User[];
+  news: Map<string, News>;
+  /** The identity of the last event. */
+  identity: string;
 }
 
-export function fromSnapshot(snapshot: Snapshot): Fleet {
+export function fromSnapshot(snapshot: Snapshot, identity: string): Fleet {
   const fleet = {
     at: snapshot.at,
+    identity,
+    news: new Map(snapshot.news.map((news) => [news.node, news])),
     overview: snapshot.overview,
     nodes: new Map(snapshot.nodes.map((node) => [node.node, node])),
     users: snapshot.users,
@@ -23,8 +28,8 @@ export function fromSnapshot(snapshot: Snapshot): Fleet {
 }
 
 export function toSnapshot(fleet: Fleet): Snapshot {
-  const { at, overview, users } = fleet;
-  return { at, overview, users, nodes: sorted(fleet), readings: [] };
+  const { at, overview, users, news } = fleet;
+  return { at, overview, users, nodes: sorted(fleet), readings: [], news: [...news.values()] };
 }
 
 export function sorted(fleet: Fleet): Node[] {
@@ -32,8 +37,10 @@ export function sorted(fleet: Fleet): Node[] {
 }
 
 /** Take in what changed. Everything in a delta is whole, so taking it twice does no harm. */
-export function take(fleet: Fleet, delta: Delta): void {
+export function take(fleet: Fleet, delta: Delta, identity: string): void {
   fleet.at = delta.at;
+  fleet.identity = identity;
+  for (const news of delta.news) fleet.news.set(news.node, news);
   if (delta.overview) fleet.overview = delta.overview;
   for (const node of delta.nodes) fleet.nodes.set(node.node, node);
   takeReadings(fleet, delta.readings);

@@ -10,6 +10,7 @@ import { fromForm, isEmpty, startFilter, taken } from "./filter";
 import { type Fleet, fromSnapshot, sorted, take } from "./fleet";
 import { startCopying } from "./free";
 import { held } from "./held";
+import { HEARD, heardOf, LINK, passOn } from "./heard";
 import { LargeGrid } from "./large";
 import { startPill } from "./pill";
 import { answer, CARDS_MAX, evictions, grid, legend, nodeAnswer, users } from "./parts";
@@ -148,18 +149,23 @@ if (where.hasCards) {
     url,
     worker,
     {
-      snapshot(snapshot) {
+      snapshot(snapshot, identity) {
         setServerTime(snapshot.at);
-        fleet = fromSnapshot(snapshot);
+        fleet = fromSnapshot(snapshot, identity);
+        if (only !== undefined) passOn(HEARD, heardOf(snapshot, identity, only));
         drawSoon();
       },
-      delta(delta) {
+      delta(delta, identity) {
         if (!fleet) return;
         setServerTime(delta.at);
-        take(fleet, delta);
+        take(fleet, delta, identity);
+        if (only !== undefined) passOn(HEARD, heardOf(delta, identity, only));
         drawSoon();
       },
-      link: pill.link,
+      link(now) {
+        pill.link(now);
+        if (only !== undefined) passOn(LINK, now);
+      },
     },
     only,
   );

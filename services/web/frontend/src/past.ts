@@ -1,60 +1,86 @@
-// Keeps a page of the past fresh: it asks for itself again, and takes over what is new.
+// Keeps pages of the past live: what the stream tells to be new is asked for, and taken over.
 
 import { Idiomorph } from "idiomorph";
 import { setServerTime, startAges } from "./age";
+import { HEARD, type Heard, LINK, placeOf } from "./heard";
+import { Part } from "./part";
+import { startPill } from "./pill";
+import { Rows } from "./rows";
+import { followPast } from "./shared";
+import type { Link } from "./stream";
 
-export const REFRESHED = "gleaner:refreshed";
+/** Without the stream (a proxy that keeps it back) it is asked that often. */
+const UNHEARD_MS = 15_000;
 
-const part = document.querySelector<HTMLElement>("[data-refresh]");
-const { at } = document.body.dataset;
-let asked = Date.now();
+const { root = "./", worker = "", only, at = "", place = "" } = document.body.dataset;
+const elements = [...document.querySelectorAll<HTMLElement>("[data-part]")];
+const names = [...new Set(elements.map((one) => one.dataset["part"] ?? ""))];
+const rows = document.getElementById("newer") && new Rows(() => parts[0]?.refresh());
+let shownAt = at;
+let link: Link = "connecting";
 
-/** The page of a node counts its ages itself. */
-if (at) {
-  setServerTime(at);
-  startAges();
+const parts = names.map((name) => {
+  const data = elements.find((one) => one.dataset["part"] === name)?.dataset ?? {};
+  const address = new URL(location.href);
+  address.searchParams.set("part", name);
+  // Who turned to older rows is told how many newer ones there are.
+  if (rows?.isOlder) address.searchParams.delete("cursor");
+  return new Part(name, data, placeOf(place), () => address.href, { take, failed: () => show("lost") });
+});
+
+/** The page of a node has a pill, and counts ages, by its own script. */
+const pill = only === undefined && parts.length ? startPill(() => shownAt) : null;
+
+function show(now: Link): void {
+  pill?.link(now);
 }
 
-function show(link: string, text: string): void {
-  const pill = document.getElementById("link");
-  if (!at || !pill) return;
-  pill.dataset["link"] = link;
-  (pill.querySelector("span") as HTMLElement).textContent = text;
-}
-
-async function refresh(old: HTMLElement): Promise<void> {
-  asked = Date.now();
-  try {
-    const response = await fetch(location.href, { cache: "no-store" });
-    if (!response.ok) throw new Error(String(response.status));
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const fresh = page.getElementById(old.id);
-    if (!fresh) throw new Error("another page");
-    const now = page.body.dataset["at"];
-    if (at && now) setServerTime(now);
-    Idiomorph.morph(old, fresh, {
+function take(name: string, fresh: Document): void {
+  shownAt = fresh.body.dataset["at"] ?? shownAt;
+  setServerTime(shownAt);
+  show(link);
+  if (rows && !rows.take(fresh)) return;
+  for (const old of elements) {
+    const news = fresh.getElementById(old.id);
+    if (old.dataset["part"] !== name || !news) continue;
+    Idiomorph.morph(old, news, {
       morphStyle: "outerHTML",
       ignoreActiveValue: true,
       callbacks: {
         // What somebody opened, fills in or has drawn stays.
-        beforeAttributeUpdated: (name: string) => name !== "open",
+        beforeAttributeUpdated: (attribute: string) => attribute !== "open",
         beforeNodeMorphed: (node: Node) =>
           !(node instanceof Element && node.matches("form, [data-drawn]")),
       },
     });
-    document.dispatchEvent(new Event(REFRESHED));
-    const clock = page.querySelector("#link span")?.textContent ?? "";
-    if (at) show("live", clock);
-  } catch {
-    show("lost", "cannot be reached, so this is old");
   }
+  // To draw them anew costs more than all the rest.
+  if (fresh.getElementById("chart-data")) document.dispatchEvent(new Event("gleaner:refreshed"));
 }
 
-if (part) {
-  const everyMs = 1000 * Number(part.dataset["refresh"]);
-  const look = () => {
-    if (!document.hidden && Date.now() - asked >= everyMs) void refresh(part);
-  };
-  setInterval(look, Math.min(everyMs, 1000));
-  document.addEventListener("visibilitychange", look);
+function hear(heard: Heard): void {
+  shownAt = heard.at;
+  setServerTime(heard.at);
+  for (const part of parts) part.hear(heard);
 }
+
+function linked(now: Link): void {
+  link = now;
+  show(now);
+}
+
+if (only !== undefined) {
+  document.addEventListener(HEARD, (event) => hear((event as CustomEvent<Heard>).detail));
+  document.addEventListener(LINK, (event) => linked((event as CustomEvent<Link>).detail));
+} else {
+  if (at) setServerTime(at);
+  startAges();
+  if (parts.length) {
+    const node = elements.find((one) => one.dataset["now"])?.dataset["node"] ?? null;
+    followPast(new URL(`${root}events`, location.href).href, worker, { heard: hear, link: linked }, node);
+  }
+}
+if (rows?.isOlder) parts[0]?.refresh();
+setInterval(() => {
+  if (link !== "live" && !document.hidden) for (const part of parts) part.refresh();
+}, UNHEARD_MS);

@@ -2,23 +2,31 @@
 
 import { Board, type Picture } from "./board";
 import { type Fleet, fromSnapshot, take } from "./fleet";
+import { type Heard, heardOf } from "./heard";
 import { type Link, type Listener, Stream } from "./stream";
 import type { Delta, Snapshot } from "./view";
 
-/** What a page wants to hear: pictures of a large fleet, or all there is of one node or all. */
-export type Wish = { isLarge: boolean; only: string | null };
+/** What a page wants to hear: all there is of one node or all, pictures of a large fleet, or just
+ * whether there is something new. */
+export type Wish = { what: "all" | "large" | "past"; only: string | null };
 export type FromPage =
   | ({ kind: "visible"; url: string } & Wish)
   | { kind: "hidden" }
   | { kind: "bye" };
 export type ToPage =
-  | { kind: "snapshot"; snapshot: Snapshot }
-  | { kind: "delta"; delta: Delta }
+  | { kind: "snapshot"; snapshot: Snapshot; identity: string }
+  | { kind: "delta"; delta: Delta; identity: string }
+  | { kind: "heard"; heard: Heard }
   | { kind: "picture"; picture: Picture }
   | { kind: "link"; link: Link };
 
 export interface LargeListener {
   picture(picture: Picture): void;
+  link(link: Link): void;
+}
+
+export interface PastListener {
+  heard(heard: Heard): void;
   link(link: Link): void;
 }
 
@@ -31,12 +39,11 @@ interface Line {
 /** Follow everything, or one node, while the page is visible. */
 export function follow(url: string, worker: string, listener: Listener, only?: string): void {
   const hear = (message: ToPage) => {
-    if (message.kind === "snapshot") listener.snapshot(message.snapshot);
-    else if (message.kind === "delta") listener.delta(message.delta);
+    if (message.kind === "snapshot") listener.snapshot(message.snapshot, message.identity);
+    else if (message.kind === "delta") listener.delta(message.delta, message.identity);
     else if (message.kind === "link") listener.link(message.link);
   };
-  const wish = { isLarge: false, only: only ?? null };
-  start(sharedLine(url, worker, wish, hear) ?? ownLine(url, listener));
+  start(sharedLine(url, worker, { what: "all", only: only ?? null }, hear) ?? ownLine(url, listener));
 }
 
 /** Follow a large fleet while the page is visible: the worker tells what is to be seen of it. */
@@ -45,8 +52,27 @@ export function followLarge(url: string, worker: string, listener: LargeListener
     if (message.kind === "picture") listener.picture(message.picture);
     else if (message.kind === "link") listener.link(message.link);
   };
-  const wish = { isLarge: true, only: null };
+  const wish: Wish = { what: "large", only: null };
   start(sharedLine(url, worker, wish, hear) ?? ownLine(url, withBoard(listener)));
+}
+
+/** Hear while the page is visible whether there is something new, and whether a node changed. */
+export function followPast(
+  url: string,
+  worker: string,
+  listener: PastListener,
+  only: string | null,
+): void {
+  const hear = (message: ToPage) => {
+    if (message.kind === "heard") listener.heard(message.heard);
+    else if (message.kind === "link") listener.link(message.link);
+  };
+  const own: Listener = {
+    snapshot: (snapshot, identity) => listener.heard(heardOf(snapshot, identity, only)),
+    delta: (delta, identity) => listener.heard(heardOf(delta, identity, only)),
+    link: (link) => listener.link(link),
+  };
+  start(sharedLine(url, worker, { what: "past", only }, hear) ?? ownLine(url, own));
 }
 
 /** Without a shared worker the page does its work itself. */
@@ -54,13 +80,13 @@ function withBoard(listener: LargeListener): Listener {
   const board = new Board();
   let fleet: Fleet | null = null;
   return {
-    snapshot(snapshot) {
-      fleet = fromSnapshot(snapshot);
+    snapshot(snapshot, identity) {
+      fleet = fromSnapshot(snapshot, identity);
       listener.picture(board.whole(fleet));
     },
-    delta(delta) {
+    delta(delta, identity) {
       if (!fleet) return;
-      take(fleet, delta);
+      take(fleet, delta, identity);
       listener.picture(board.changed(fleet, delta));
     },
     link: (link) => listener.link(link),

@@ -5,8 +5,9 @@ import type { Delta, Snapshot } from "./view";
 export type Link = "connecting" | "live" | "lost";
 
 export interface Listener {
-  snapshot(snapshot: Snapshot): void;
-  delta(delta: Delta): void;
+  /** With the identity of the event. */
+  snapshot(snapshot: Snapshot, identity: string): void;
+  delta(delta: Delta, identity: string): void;
   link(link: Link): void;
 }
 
@@ -49,11 +50,11 @@ export class Stream {
     this.listen();
     source.addEventListener("snapshot", (event) => {
       this.heard();
-      this.listener.snapshot(JSON.parse(event.data));
+      this.listener.snapshot(JSON.parse(event.data), event.lastEventId);
     });
     source.addEventListener("delta", (event) => {
       this.heard();
-      this.listener.delta(JSON.parse(event.data));
+      this.listener.delta(JSON.parse(event.data), event.lastEventId);
     });
     source.addEventListener("error", () => {
       this.listener.link("lost");

@@ -27,6 +27,7 @@ export interface Delta {
   gone: string[];
   users: User[];
   users_gone: string[];
+  news: News[];
 }
 
 export interface Disk {
@@ -105,6 +106,11 @@ export interface HostReading {
   network_sent_bytes_per_second: number | null;
   uptime_seconds: number | null;
   disks: Disk[];
+}
+
+export interface News {
+  node: string;
+  kinds: Record<string, number>;
 }
 
 export interface Node {
@@ -231,6 +237,7 @@ export interface Snapshot {
   nodes: Node[];
   users: User[];
   readings: Readings[];
+  news: News[];
 }
 
 export interface Stages {

@@ -2,6 +2,7 @@
 
 import { Board, type Picture } from "./board";
 import { type Fleet, fromSnapshot, take, toSnapshot } from "./fleet";
+import { heardOf } from "./heard";
 import type { FromPage, ToPage, Wish } from "./shared";
 import { type Link, Stream } from "./stream";
 import type { Delta, Snapshot } from "./view";
@@ -22,27 +23,23 @@ function tell(message: (wish: Wish) => ToPage): void {
 }
 
 function wantsPictures(): boolean {
-  return [...pages.values()].some((wish) => wish?.isLarge);
+  return [...pages.values()].some((wish) => wish?.what === "large");
 }
 
 function start(url: string): Stream {
   return new Stream(url, {
-    snapshot(snapshot) {
-      const known = fromSnapshot(snapshot);
+    snapshot(snapshot, identity) {
+      const known = fromSnapshot(snapshot, identity);
       fleet = known;
       const picture = wantsPictures() ? board.whole(known) : null;
       const whole = toSnapshot(known);
-      tell((wish) => everything(wish, whole, picture));
+      tell((wish) => everything(wish, whole, identity, picture));
     },
-    delta(delta) {
+    delta(delta, identity) {
       if (!fleet) return;
-      take(fleet, delta);
+      take(fleet, delta, identity);
       const picture = wantsPictures() ? board.changed(fleet, delta) : null;
-      tell((wish) =>
-        wish.isLarge && picture
-          ? { kind: "picture", picture }
-          : { kind: "delta", delta: deltaFor(wish, delta) },
-      );
+      tell((wish) => changes(wish, delta, identity, picture));
     },
     link(now) {
       if (now === link) return;
@@ -52,11 +49,23 @@ function start(url: string): Stream {
   });
 }
 
-function everything(wish: Wish, snapshot: Snapshot, picture: Picture | null): ToPage {
-  if (wish.isLarge && picture) return { kind: "picture", picture };
-  if (wish.only === null) return { kind: "snapshot", snapshot };
+function everything(
+  wish: Wish,
+  snapshot: Snapshot,
+  identity: string,
+  picture: Picture | null,
+): ToPage {
+  if (wish.what === "past") return { kind: "heard", heard: heardOf(snapshot, identity, wish.only) };
+  if (wish.what === "large" && picture) return { kind: "picture", picture };
+  if (wish.only === null) return { kind: "snapshot", snapshot, identity };
   const nodes = snapshot.nodes.filter(({ node }) => node === wish.only);
-  return { kind: "snapshot", snapshot: { ...snapshot, nodes } };
+  return { kind: "snapshot", snapshot: { ...snapshot, nodes }, identity };
+}
+
+function changes(wish: Wish, delta: Delta, identity: string, picture: Picture | null): ToPage {
+  if (wish.what === "past") return { kind: "heard", heard: heardOf(delta, identity, wish.only) };
+  if (wish.what === "large" && picture) return { kind: "picture", picture };
+  return { kind: "delta", delta: deltaFor(wish, delta), identity };
 }
 
 function deltaFor({ only }: Wish, delta: Delta): Delta {
@@ -71,8 +80,8 @@ function deltaFor({ only }: Wish, delta: Delta): Delta {
 function welcome(port: MessagePort, wish: Wish): void {
   clearTimeout(linger);
   if (stream?.isOpen && fleet) {
-    const picture = wish.isLarge ? board.whole(fleet) : null;
-    port.postMessage(everything(wish, toSnapshot(fleet), picture));
+    const picture = wish.what === "large" ? board.whole(fleet) : null;
+    port.postMessage(everything(wish, toSnapshot(fleet), fleet.identity, picture));
   } else {
     link = "connecting";
     stream?.open();
