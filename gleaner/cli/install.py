@@ -56,6 +56,7 @@ def unit(service: str, settings: Settings, config: Path | None, *, is_user: bool
         writes=tuple(_writes(service, settings)),
         stop_seconds=_stop_seconds(service, settings),
         is_user=is_user,
+        state_home=os.environ.get("XDG_STATE_HOME") if is_user else None,
         version=__version__,
     )
 

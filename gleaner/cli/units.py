@@ -39,7 +39,7 @@ RestartSec=500ms
 RestartPreventExitStatus=2
 TimeoutStopSec={stop_seconds:.0f}
 UMask=0022
-{special}
+{environment}{special}
 [Install]
 WantedBy={target}
 
@@ -109,6 +109,8 @@ class Unit:
     """Folders outside of the data directory that it writes to."""
     stop_seconds: float
     is_user: bool
+    state_home: str | None = None
+    """Where an ordinary user's data lie, if that is said by a variable, which systemd has not."""
     version: str
 
     @property
@@ -147,6 +149,9 @@ def text_of(unit: Unit) -> str:
         after="" if unit.is_user else "Wants=network-online.target\nAfter=network-online.target\n",
         command=" ".join(map(_quoted, (*unit.program, unit.service, *arguments))),
         stop_seconds=unit.stop_seconds,
+        environment=f"Environment={_quoted(f'XDG_STATE_HOME={unit.state_home}')}\n"
+        if unit.state_home
+        else "",
         special=_special(unit),
         target="default.target" if unit.is_user else "multi-user.target",
         version=unit.version,

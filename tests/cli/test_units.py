@@ -108,6 +108,16 @@ def test_a_user_gets_what_a_user_may(service: str) -> None:
     assert not {"ProtectSystem", "CapabilityBoundingSet", "After"} & said.keys()
 
 
+def test_a_users_data_are_where_the_user_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/ann/my state")
+
+    theirs = text_of(install.unit("node", settings(), None, is_user=True))
+    systems = text_of(install.unit("node", settings(), None, is_user=False))
+
+    assert keys(theirs)["Environment"] == '"XDG_STATE_HOME=/home/ann/my state"'
+    assert "Environment" not in keys(systems)
+
+
 @every
 def test_a_unit_says_what_it_was_written_with(service: str) -> None:
     text = text_of(unit(service, config="/srv/a=b.toml"))

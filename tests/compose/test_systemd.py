@@ -140,7 +140,7 @@ def test_each_service_has_a_unit_confined_to_what_it_needs(machine: Machine) -> 
     assert machine.show("gleaner-node", "ActiveState") == "active"
     said = machine.gleaner("uninstall")
     assert said.count("is stopped and removed; kept: data in /var/lib/gleaner, configuration") == 3
-    assert not machine.processes("services.")
+    assert not machine.processes("gleaner")
 
 
 def may_write(machine: Machine, name: str, directory: str) -> bool:
@@ -223,7 +223,13 @@ def test_a_host_joins_by_one_command_and_a_run_outlives_a_killed_node(
         wait(lambda: deployment.presence("systemd1") == "online", 20, host.journal)
         assert host.processes("workload.py") == runs
 
+        renewed = deployment.gleaner("enroll", "systemd1", "--renew").split()[0].partition("=")[2]
+        wait(lambda: deployment.presence("systemd1") == "stale", 20)
+        host.gleaner("install", "node", GLEANER_ENROLMENT=renewed)
+        wait(lambda: deployment.presence("systemd1") == "online", 20, host.journal)
+        wait(lambda: host.processes("workload.py"), 60, host.journal)
+
         host.gleaner("uninstall")
         assert not host.processes("workload.py")
-        assert not host.processes("services.")
+        assert not host.processes("gleaner")
         deployment.gleaner("enroll", "systemd1", "--remove")
