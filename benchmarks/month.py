@@ -4,9 +4,10 @@
 
 Two nodes of 8 GPUs go through a plausible month: each four days each GPU is held by a person for 44
 hours (without work in the last four) and by a run of ours for 32, which is evicted; each change is
-an event, and so is each step of a run. The last two days have a sample each 10 seconds; before,
-when samples would be gone, one each 100, for what is kept of them is as large. What each row
-takes, its share of the indexes included, is extrapolated to 1,000 nodes after two years.
+an event, and so is each step of a run. Beside the samples of a node's GPUs is always one of its
+host. The last two days have a sample each 10 seconds; before, when samples would be gone, one each
+100, for what is kept of them is as large. What each row takes, its share of the indexes included,
+is extrapolated to 1,000 nodes after two years.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ from typing import Any
 from pydantic_core import to_json
 
 from benchmarks.figures import figure, print_machine
-from gleaner.bus.messages import Event, GpuState, Holder, Run, Sample, Samples, SampleUser
+from gleaner.bus.messages import (
+    Event,
+    GpuState,
+    Holder,
+    HostSample,
+    Run,
+    Sample,
+    Samples,
+    SampleUser,
+)
 from services.recorder.batch import Number
 from services.recorder.retention import Retention
 from services.recorder.rows import rows_of
@@ -60,18 +70,19 @@ class Node:
 
     def says(self, begin: datetime, end: datetime, step: timedelta) -> Iterator[Event]:
         """Yield the events of a time: changes of state, runs, and samples each minute or so."""
-        at, samples = begin, list[Sample]()
+        at, samples, hosts = begin, list[Sample](), list[HostSample]()
         while at < end:
             at += step
+            hosts.append(self._host(at, step.total_seconds()))
             for index in range(GPUS):
                 state, user, run = self._state(index, at)
                 if state != self._states[index]:
                     yield from self._changed(index, state, user, run, at)
                 samples.append(self._sample(index, state, user, run, at, step.total_seconds()))
             if at.second == 0:
-                data = Samples(samples=tuple(samples)).model_dump(mode="json")
+                data = Samples(samples=tuple(samples), host=tuple(hosts)).model_dump(mode="json")
                 yield self._event("samples", data, at)
-                samples = []
+                samples, hosts = [], []
 
     def _state(self, index: int, at: datetime) -> tuple[str, str | None, str | None]:
         # Four days, over and over; the GPUs of a node one after the other.
@@ -116,6 +127,20 @@ class Node:
             sm_clock_mhz=float(1980 - 15 * chance.randrange(5)) if works else 345.0,
             energy_used_joules=used,
             users=(who,) if user or run else (),
+        )
+
+    def _host(self, at: datetime, seconds: float) -> HostSample:
+        chance = self._chance
+        works = sum(self._state(index, at)[0] in ("busy", "ours") for index in range(GPUS))
+        return HostSample(
+            at=at + timedelta(microseconds=chance.randrange(900)),
+            seconds=seconds,
+            cpu_percent=round(min(100, max(0.1, chance.gauss(2 + 6 * works, 2))), 1),
+            load_1_minute=round(max(0, chance.gauss(0.5 + 4 * works, 0.5)), 2),
+            memory_used_bytes=2**12 * int(2**20 * (6 + 8 * works) + chance.randrange(2**18)),
+            network_received_bytes_per_second=round(chance.expovariate(1 / (2e4 + 2e7 * works))),
+            network_sent_bytes_per_second=round(chance.expovariate(1 / (1e4 + 1e6 * works))),
+            disk_used_percent=round(60 + (at - START) / timedelta(days=2), 1),
         )
 
     def _changed(
@@ -268,7 +293,9 @@ def extrapolate(path: Path, days: int, middle: Sizes) -> float:
     grows = {
         "sample": scale, "stretch": scale, "sample_5m": scale * KEPT_5M / days,
         "sample_1h": years, "sample_1d": years, "sample_1mo": years, "use_1d": years,
+        "host_5m": scale * KEPT_5M / days, "host_1h": years, "host_1d": years,
         "use_1h": OTHER_USERS * YEARS / days, "session": years, "event": years, "run": years,
+        "mention": years,
     }  # fmt: skip
     total = 0.0
     for table, factor in grows.items():

@@ -12,6 +12,7 @@ from typing import Any
 
 from services.recorder import hours, rollup, samples, tables, use
 from services.recorder.columns import from_microseconds, to_microseconds
+from services.recorder.mentions import Sort, is_of, mentions_of
 from services.recorder.packing import pack
 from services.recorder.store import Store
 
@@ -20,6 +21,16 @@ GPUS, USERS, ENTRIES = 8, 60, ("fold", "fishtest")
 MODELS = ("NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA L40S", "Tesla V100-SXM2-32GB")
 HOUR, DAY = 12, 288
 """In five minutes."""
+BATCH = 10_000
+RARE: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("gpu", {"gpu": "GPU", "state": "held", "holders": [{"user": "zoe", "pid": 7}]}),
+    ("gpu", {"gpu": "GPU", "state": "lost", "holders": []}),
+    ("run", {"run": "r", "entry": "protein", "state": "lost", "user": "nobody"}),
+    ("overflow", {"dropped": 17}),
+)
+"""What was said a few times, long ago."""
+RARELY = range(20_000, 20_040)
+"""The events that say it."""
 
 
 async def fill(directory: Path, nodes: int, days: int) -> None:
@@ -41,6 +52,7 @@ async def fill(directory: Path, nodes: int, days: int) -> None:
     _rolled(database, "sample_5m", last - 14 * DAY, last, 1)
     _sums(database)
     _pack(database)
+    _hosts(database, last, days)
     _use(database, last - days * DAY, days, nodes * GPUS, chance)
     _sessions(database, days, nodes * GPUS, chance)
     _events(database, days, nodes, chance)
@@ -142,6 +154,37 @@ def _pack(database: sqlite3.Connection) -> None:
     database.execute("DROP TABLE hour")
 
 
+def _hosts(database: sqlite3.Connection, last: int, days: int) -> None:
+    database.execute("CREATE TEMP TABLE host_hour AS SELECT * FROM host_1d WHERE false")
+    for table, kept, width in (
+        ("host_5m", 14, 1),
+        ("host_hour", days, HOUR),
+        ("host_1d", days, DAY),
+    ):
+        seconds = width * 300
+        columns = {"samples": f"{width * 30}", "recorded_seconds": f"{seconds * 1000}"}
+        for gauge, most in zip(
+            rollup.HOST.gauges, (1000, 9000, 400_000, 10**8, 10**6, 900), strict=True
+        ):
+            value = f"{most} * (r % 97 + 3) / 100"
+            columns |= {f"{gauge}_sum": f"{value} * {seconds}"}
+            columns |= {f"{gauge}_min": f"{value} / 2", f"{gauge}_max": value}
+        first = last // width * width - kept * DAY
+        database.execute(
+            f"INSERT INTO {table} (node, start, {', '.join(columns)}) "
+            f"WITH RECURSIVE starts(s) AS (SELECT {first} UNION ALL SELECT s + {width} FROM starts "
+            f"WHERE s + {width} < {last}), nodes(n) AS (SELECT DISTINCT node FROM device) "
+            f"SELECT n, s, {', '.join(columns.values())} FROM "
+            "(SELECT n, s, abs(random()) % 1000 AS r FROM nodes CROSS JOIN starts)"
+        )
+    names = [column.name for column in tables.host_1d.c]
+    found = database.execute(f"SELECT {', '.join(names)} FROM host_hour ORDER BY node, start")
+    rows = (dict(zip(names, row, strict=True)) for row in found)
+    packed = hours.packed(rows, hours.OF_HOST, "node")
+    database.executemany("INSERT INTO host_1h VALUES (?, ?, ?)", packed)
+    database.execute("DROP TABLE host_hour")
+
+
 def _use(
     database: sqlite3.Connection, first: int, days: int, devices: int, chance: random.Random
 ) -> None:
@@ -209,28 +252,67 @@ def _sessions(database: sqlite3.Connection, days: int, devices: int, chance: ran
 
 
 def _events(database: sqlite3.Connection, days: int, nodes: int, chance: random.Random) -> None:
-    datas = [
-        pack(json.dumps({"gpu": "GPU", "index": one % 8, "state": "busy", "holders": [one] * 9}))
-        for one in range(100)
-    ]
-    kinds = ("gpu",) * 40 + ("run",) * 20 + ("people",) * 5 + ("problem",)
+    said = [(kind, pack(json.dumps(data)), mentions_of(kind, data)) for kind, data in _said()]
+    rare = [(kind, pack(json.dumps(data)), mentions_of(kind, data)) for kind, data in RARE]
+    texts = {text for _, _, one in (*said, *rare) for text in one.texts}
+    database.executemany("INSERT OR IGNORE INTO name (text) VALUES (?)", ((one,) for one in texts))
+    numbers = dict(database.execute("SELECT text, id FROM name"))
+    node_of = {row[0]: row[1] for row in database.execute("SELECT id, node FROM device")}
     step = 86_400_000_000 * days // (days * 4 * nodes * GPUS)
     begin, boot = to_microseconds(NOW) - days * 86_400_000_000, 1
-    node_of = {row[0]: row[1] for row in database.execute("SELECT id, node FROM device")}
+    rows, lists = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+    for number in range(days * 4 * nodes * GPUS):
+        device, at = chance.randrange(nodes * GPUS) + 1, begin + number * step
+        kind, data, mentions = chance.choice(said)
+        if number in RARELY:
+            kind, data, mentions = rare[number % len(rare)]
+        stream, node, event = (device - 1) // GPUS + 1, node_of[device], number + 1
+        rows.append((event, node, stream, number, kind, device, at, boot, at + 50_000, data))
+        what = numbers[mentions.what]
+        lists += [
+            (one, at, event, what, device if is_of(Sort.NODE, one) else None)
+            for one in mentions.lists(node, numbers)
+        ]
+        if len(rows) == BATCH:
+            _write_events(database, rows, lists)
+    _write_events(database, rows, lists)
 
-    def rows() -> Iterator[tuple[Any, ...]]:
-        for number in range(days * 4 * nodes * GPUS):
-            device, at = chance.randrange(nodes * GPUS) + 1, begin + number * step
-            kind = chance.choice(kinds)
-            data = chance.choice(datas)
-            stream = (device - 1) // GPUS + 1
-            yield node_of[device], stream, number, kind, device, at, boot, at + 50_000, data
 
+def _write_events(
+    database: sqlite3.Connection, rows: list[tuple[Any, ...]], lists: list[tuple[Any, ...]]
+) -> None:
     database.executemany(
-        "INSERT INTO event (node, stream, sequence, kind, device, at, boot, received_at, data) "
-        "VALUES (?,?,?,?,?,?,?,?,?)",
-        rows(),
+        "INSERT INTO event (id, node, stream, sequence, kind, device, at, boot, received_at, data) "
+        "VALUES (?,?,?,?,?,?,?,?,?,?)",
+        rows,
     )
+    database.executemany("INSERT INTO mention VALUES (?,?,?,?,?)", lists)
+    rows.clear()
+    lists.clear()
+
+
+def _said() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what events tell, each as often as another."""
+    for number in range(USERS):
+        user = f"user{number}"
+        for state in ("busy", "held", "idle", "ours"):
+            run, entry = (f"{7:032x}", ENTRIES[number % 2]) if state == "ours" else (None, None)
+            holder = {"pid": 4711, "user": "nobody" if run else user, "run": run, "entry": entry}
+            holders = [] if state == "idle" else [holder | {"command": "python train.py"}]
+            why = [f"{user} computes (pid 4711, python)"]
+            yield (
+                "gpu",
+                {"gpu": "GPU", "index": 1, "state": state, "reasons": why, "holders": holders},
+            )
+        yield "people", {"active": True, "reason": f"{user} is active at pts/3"}
+        for state in ("starting", "evicted"):
+            yield (
+                "run",
+                {"run": f"{7:032x}", "entry": "fold", "state": state, "user": "nobody"}
+                | {"gpus": ["GPU"], "reason": f"{state}: {user} computes (pid 4711, python)"},
+            )
+    for what in ("xid", "ecc", "driver"):
+        yield "problem", {"what": what, "text": "the driver answers again"}
 
 
 def _runs(database: sqlite3.Connection, days: int, nodes: int, chance: random.Random) -> None:
@@ -250,7 +332,8 @@ def _runs(database: sqlite3.Connection, days: int, nodes: int, chance: random.Ra
         state = "evicted" if is_evicted else chance.choice(("succeeded", "failed", "cancelled"))
         rows.append(
             [
-                numbers[f"n{node}"], f"{number:032x}", first, ended, "fold",
+                numbers[f"n{node}"], f"{number:032x}", first, ended,
+                "protein" if number in RARELY[:4] else "fold",
                 json.dumps([f"GPU-n{node}-{chance.randrange(GPUS)}"]), "nobody", state, True,
                 f"{state}: user1 is active at pts/3", first, ended,
                 "person" if is_evicted else None,

@@ -45,6 +45,10 @@ class RequestFailed(Exception):
     """Nobody took or answered what was asked; the text says who and why."""
 
 
+class NeverRecorded(RequestFailed):
+    """A question names what the recorder never heard of; the text says so, and what comes close."""
+
+
 class Client:
     """One connection for as long as the `async with` block; many questions at once are fine."""
 
@@ -125,6 +129,7 @@ class Client:
         what: HistoryWhat,
         node: str | None = None,
         gpu: str | None = None,
+        of: Literal["host"] | None = None,
         kind: str | None = None,
         user: str | None = None,
         entry: str | None = None,
@@ -149,6 +154,7 @@ class Client:
                 what=what,
                 node=node,
                 gpu=gpu,
+                of=of,
                 kind=kind,
                 user=user,
                 entry=entry,
@@ -176,6 +182,8 @@ class Client:
         """
         answer = await self._ask(query, query.id, timeout, "the recorder")
         assert isinstance(answer, HistoryAnswer)
+        if answer.unknown is not None:
+            raise NeverRecorded(answer.error)
         if answer.error is not None:
             raise RequestFailed(f"the recorder refused the question: {answer.error}")
         return answer

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from gleaner.bus.messages import HistoryAnswer
 
-What = Literal["sessions", "samples", "events", "runs"]
+What = Literal["sessions", "samples", "host_samples", "events", "runs"]
 Format = Literal["csv", "json", "parquet"]
 Kind = Literal["text", "instant", "whole", "number", "flag", "json"]
 Row = Mapping[str, Any]
@@ -105,6 +105,15 @@ COLUMNS: Mapping[What, tuple[Column, ...]] = {
         *_columns("number", "temperature_celsius", "power_watts", "energy_joules"),
         *_columns("number", "energy_used_joules", "sm_clock_mhz", "fan_percent"),
         *_columns("json", "users"),
+        *_columns("flag", "schedulable"),
+    ),
+    "host_samples": (
+        *_columns("text", "node"),
+        *_columns("instant", "at"),
+        *_columns("number", "seconds", "cpu_percent", "load_1_minute"),
+        *_columns("whole", "memory_used_bytes"),
+        *_columns("number", "network_received_bytes_per_second"),
+        *_columns("number", "network_sent_bytes_per_second", "disk_used_percent"),
     ),
     "events": (
         *_columns("text", "node", "stream"),
@@ -128,6 +137,11 @@ COLUMNS: Mapping[What, tuple[Column, ...]] = {
         *_columns("flag", "simulated"),
     ),
 }
+
+
+def asked_of(what: What) -> dict[str, Any]:
+    """Return what a `HistoryQuery` has to say to be about a table."""
+    return {"what": "samples", "of": "host"} if what == "host_samples" else {"what": what}
 
 
 def encoder(what: What, form: Format) -> Encoder:

@@ -22,7 +22,7 @@ _OF_USE = (
     "energy_joules",
     "memory_byte_hours",
 )
-_GAUGES = (
+GAUGES = (
     "utilization_percent",
     "memory_utilization_percent",
     "memory_used_bytes",
@@ -31,6 +31,21 @@ _GAUGES = (
     "sm_clock_mhz",
     "fan_percent",
 )
+"""Of a GPU. Packed hours have this order: another one is a new version of them."""
+HOST_GAUGES = (
+    "cpu_percent",
+    "load_1_minute",
+    "memory_used_bytes",
+    "network_received_bytes_per_second",
+    "network_sent_bytes_per_second",
+    "disk_used_percent",
+)
+"""Of a host; the same holds."""
+_OF_TIME = ("resolution_seconds", "samples", "seconds")
+
+
+def _with_limits(gauges: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{gauge}{end}" for gauge in gauges for end in ("", "_min", "_max"))
 
 
 def _states() -> tuple[str, ...]:
@@ -40,7 +55,9 @@ def _states() -> tuple[str, ...]:
     return tuple(state.value for state in GpuCondition)
 
 
-def columns_of(what: What, by: By = "user", *, of_one_user: bool = False) -> tuple[str, ...]:
+def columns_of(
+    what: What, by: By = "user", *, of_one_user: bool = False, of_host: bool = False
+) -> tuple[str, ...]:
     """Return the names of the columns, in the order of an answer's rows."""
     match what:
         case "usage":
@@ -50,11 +67,11 @@ def columns_of(what: What, by: By = "user", *, of_one_user: bool = False) -> tup
             else:
                 hours = ("gpu_hours", "share_used", *(f"{state}_hours" for state in _states()))
             return (*_KEYS.get(by, (by,)), *hours, *_OF_USE)
+        case "series" if of_host:
+            return ("start", *_OF_TIME, *_with_limits(HOST_GAUGES))
         case "series":
-            gauges = (f"{gauge}{end}" for gauge in _GAUGES for end in ("", "_min", "_max"))
             states = (f"{state}_seconds" for state in _states())
-            figures = ("resolution_seconds", "samples", "seconds", "energy_joules")
-            return ("start", *figures, *states, *gauges)
+            return ("start", *_OF_TIME, "energy_joules", *states, *_with_limits(GAUGES))
         case "quotas":
             return ("user", "month", "gpu_hours", "quota_gpu_hours", "percent")
         case "latencies":

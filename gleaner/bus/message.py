@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
@@ -19,7 +20,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Strin
 ROOT = "gleaner/v1"
 _LEVEL = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _FIELD = re.compile(r"\{(\w+)\}")
-
+_TOPICS = 4096
+"""Whose messages are known by heart; of each some hundred bytes."""
 
 _YEARS = range(2, 9999)
 """Beyond them nothing of ours happens, and reckoning with an instant could end outside of time."""
@@ -108,6 +110,7 @@ def on(
             topic=f"{ROOT}/{template}", writer=writer, retain=retain, qos=qos, levels=levels
         )
         _messages[cls.contract.topic] = cls
+        _matched.cache_clear()
         return cls
 
     return register
@@ -140,6 +143,13 @@ def filter_of(message_type: type[Message], levels: dict[str, str]) -> str:
 
 def match(topic: str) -> tuple[type[Message], dict[str, str]] | None:
     """Return the message class and levels that a topic stands for, or None."""
+    found = _matched(topic)
+    return None if found is None else (found[0], {**found[1]})
+
+
+# Topics come again and again, and there are many to compare each with.
+@lru_cache(_TOPICS)
+def _matched(topic: str) -> tuple[type[Message], dict[str, str]] | None:
     parts = topic.split("/")
     for template, message_type in _messages.items():
         levels = _match(template.split("/"), parts)

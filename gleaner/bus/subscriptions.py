@@ -59,8 +59,8 @@ class Subscriptions:
 
         An empty payload stands for a retained fact that was cleared.
         """
-        found = match(topic)
-        if not payload and found is not None:
+        found = None if payload else match(topic)
+        if found is not None:
             return Delivery(message_type=found[0], levels=found[1], message=None, retained=retained)
         try:
             message = decode(topic, payload)

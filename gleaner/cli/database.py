@@ -37,7 +37,7 @@ def url_of(settings: Settings, given: str | None) -> str:
 
 async def migrate(settings: Settings, given: str | None) -> str:
     """Bring a database up to date; say what was done."""
-    done = await moving.bring_up_to_date(url_of(settings, given))
+    done = await moving.bring_up_to_date(url_of(settings, given), _aside)
     layout = (
         f"has the newest layout, {done.after}"
         if done.before == done.after
@@ -49,8 +49,12 @@ async def migrate(settings: Settings, given: str | None) -> str:
 async def copy(settings: Settings, source: str, target: str) -> str:
     """Copy a database into an empty one; say how much that was."""
     of, to = url_of(settings, source), url_of(settings, target)
-    rows = await moving.copy(of, to, lambda words: print(words, file=sys.stderr))
+    rows = await moving.copy(of, to, _aside)
     return f"{rows} rows were copied and counted; set database.url to use them"
+
+
+def _aside(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 async def check(settings: Settings, given: str | None) -> looking.Examined:

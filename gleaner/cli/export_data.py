@@ -17,7 +17,7 @@ from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import parse_duration
 from gleaner.client import ANSWER_SECONDS, Client, RequestFailed
-from gleaner.export import FORMATS, Format, What, encoder, pages
+from gleaner.export import FORMATS, Format, What, asked_of, encoder, pages
 
 PAGE_ROWS = 1000
 
@@ -73,7 +73,7 @@ async def export_from(client: Client, file: str, wish: Wish) -> int:
         query = HistoryQuery(
             id=uuid.uuid4().hex,
             client=client.id,
-            what=wish.what,
+            **asked_of(wish.what),
             node=wish.node,
             user=wish.user,
             since=wish.since,

@@ -9,15 +9,16 @@ from typing import Any
 
 from rich.table import Table
 
+from gleaner.bus.messages import GpuCondition
 from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard, now_of
 from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
-from gleaner.client import Client, RequestFailed
+from gleaner.client import Client, NeverRecorded
 from gleaner.figures import By
-from gleaner.fleet import Fleet, FleetView, follow
+from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -25,6 +26,7 @@ _KEYS = (
     "weekday", "hour", "day", "week", "month", "start",
 )  # fmt: skip
 _WATT_HOURS = 3600
+_RECEIVED, _SENT = "network_received_bytes_per_second", "network_sent_bytes_per_second"
 
 
 async def usage(
@@ -38,9 +40,12 @@ async def usage(
 
 
 async def history(
-    settings: Settings, target: str, *, since_seconds: float, points: int
+    settings: Settings, target: str, *, since_seconds: float, points: int, of_host: bool = False
 ) -> list[Row]:
-    """Return readings of a GPU, else of a node of that name, oldest first."""
+    """Return readings of a GPU, else of the GPUs of a node of that name, oldest first.
+
+    Of the host, what is named is a node.
+    """
     until = datetime.now(UTC)
     asked: dict[str, Any] = {
         "what": "series",
@@ -48,10 +53,14 @@ async def history(
         "since": until - timedelta(seconds=since_seconds),
         "until": until,
     }
+    rows: list[Row]
     async with connected(settings) as client:
+        if of_host:
+            rows = [row async for row in client.history(node=target, of="host", **asked)]
+            return rows[::-1]
         try:
             rows = await _of_gpu_or_node(client, target, asked)
-        except RequestFailed:
+        except NeverRecorded:
             fleet = Fleet()
             follow(client.bus, fleet)
             await heard(fleet)
@@ -64,10 +73,12 @@ async def history(
 
 async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:
     try:
-        rows: list[Row] = [row async for row in client.history(gpu=target, **asked)]
-    except RequestFailed:
-        rows = []  # It may be the name of a node.
-    return rows or [row async for row in client.history(node=target, **asked)]
+        return [row async for row in client.history(gpu=target, **asked)]
+    except NeverRecorded:
+        if target.startswith(("GPU-", "MIG-")):
+            raise
+        # It may be the name of a node.
+        return [row async for row in client.history(node=target, **asked)]
 
 
 def gpu_called(view: FleetView, target: str) -> str | None:
@@ -102,7 +113,21 @@ def history_table(rows: Sequence[Row]) -> Table:
         "memory": lambda row: _number(row["memory_used_bytes"], 2**30, " GiB"),
         "temperature": lambda row: _number(row["temperature_celsius"], 1, " °C"),
         "power": lambda row: _number(row["power_watts"], 1, " W"),
-        "idle": lambda row: percent(100 * row["idle_seconds"] / row["seconds"]),
+        "idle": _idle,
+    }
+    return _table(rows, columns)
+
+
+def host_table(rows: Sequence[Row]) -> Table:
+    """Return the series of a host for people to read; times are UTC."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "CPU": lambda row: percent(row.get("cpu_percent")),
+        "at most": lambda row: percent(row.get("cpu_percent_max")),
+        "load": lambda row: _number(row.get("load_1_minute"), 1, "", digits=1),
+        "memory": lambda row: _number(row.get("memory_used_bytes"), 2**30, " GiB", digits=1),
+        "in": lambda row: _number(row.get(_RECEIVED), 1e6, " MB/s", digits=2),
+        "out": lambda row: _number(row.get(_SENT), 1e6, " MB/s", digits=2),
+        "fullest disk": lambda row: percent(row.get("disk_used_percent")),
     }
     return _table(rows, columns)
 
@@ -138,6 +163,13 @@ def _key(name: str, row: Row) -> str:
     return str(value)[:16].replace("T", " ") if name == "start" else str(value)
 
 
+def _idle(row: Row) -> str:
+    """Say how much of the time it was idle; nobody can use a GPU in MIG mode as a whole."""
+    if not any(row.get(f"{state.value}_seconds") for state in GpuCondition):
+        return DIVIDED
+    return percent(100 * row["idle_seconds"] / row["seconds"])
+
+
 def _has(rows: Sequence[Row], state: str) -> bool:
     return any(row.get(f"{state}_hours") is not None for row in rows)
 
@@ -151,5 +183,5 @@ def _memory(row: Row) -> str:
     return "–" if hours is None else f"{hours / 2**30:.1f}"
 
 
-def _number(value: float | None, unit: float, name: str) -> str:
-    return "–" if value is None else f"{value / unit:.0f}{name}"
+def _number(value: float | None, unit: float, name: str, *, digits: int = 0) -> str:
+    return "–" if value is None else f"{value / unit:.{digits}f}{name}"

@@ -21,7 +21,7 @@ class DatabaseSettings(Section):
         "Default: `recorder/gleaner.sqlite` in the data directory.",
     )
     sample_days: Annotated[float, Field(gt=0, le=3660)] = Field(
-        2, description="How long each single sample of a GPU is kept."
+        2, description="How long each single sample of a GPU or host is kept."
     )
     five_minute_days: Annotated[float, Field(gt=0, le=36600)] = Field(
         14, description="How long sums of five minutes are kept."

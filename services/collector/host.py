@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -12,6 +14,20 @@ from gleaner.bus.messages import Disk, HostReading
 
 DISKS_SECONDS = 60.0
 """Disks fill slowly, and a sick one is slow to ask."""
+_ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs"})
+"""Images that nobody writes to, like those of snap: how full they are says nothing."""
+
+
+class Partition(Protocol):
+    """What psutil tells of a mounted file system."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def mountpoint(self) -> str: ...
+    @property
+    def fstype(self) -> str: ...
+
 
 Totals = tuple[float, int, int]
 """When (monotonic seconds), and all bytes received and sent until then."""
@@ -30,7 +46,9 @@ class Host:
         """Return the readings now."""
         now = time.monotonic()
         if now >= self._disks_due:
-            self._disks, self._disks_due = _local_disks(), now + DISKS_SECONDS
+            # Network ones can hang whoever asks about them.
+            partitions = psutil.disk_partitions(all=False)
+            self._disks, self._disks_due = disks_of(partitions), now + DISKS_SECONDS
         memory = psutil.virtual_memory()
         load = os.getloadavg()
         before, self._network = self._network, _network_totals(now)
@@ -77,11 +95,13 @@ def _network_totals(now: float) -> Totals | None:
     return now, sum(one.bytes_recv for one in counters), sum(one.bytes_sent for one in counters)
 
 
-def _local_disks() -> tuple[Disk, ...]:
-    """Return each local file system once; network ones can hang whoever asks about them."""
+def disks_of(partitions: Iterable[Partition]) -> tuple[Disk, ...]:
+    """Return each file system once, and how full it is."""
     disks: dict[str, Disk] = {}
-    for partition in psutil.disk_partitions(all=False):
-        if partition.device in disks or not os.path.isdir(partition.mountpoint):
+    for partition in partitions:
+        if partition.device in disks or partition.fstype in _ALWAYS_FULL:
+            continue
+        if not os.path.isdir(partition.mountpoint):
             continue
         try:
             usage = psutil.disk_usage(partition.mountpoint)

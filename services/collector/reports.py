@@ -15,6 +15,8 @@ from gleaner.bus.messages import (
     GpuInventory,
     GpuReading,
     GpuState,
+    HostReading,
+    HostSample,
     Inventory,
     Sample,
     Samples,
@@ -24,6 +26,7 @@ from gleaner.runtime import boot_id
 from gleaner.settings import NodeSettings
 from services.collector.busy import Evidence, unattributed_bytes
 from services.collector.holding import users_of
+from services.collector.host_samples import HostSamples
 from services.collector.interface import Hardware, Notices, Source
 
 MINUTE_SECONDS = 60.0
@@ -72,6 +75,8 @@ class Reports:
         self._sample_at = 0.0
         self._minute_at = time.monotonic() + MINUTE_SECONDS
         self._samples: list[Sample] = []
+        self._host_samples: list[HostSample] = []
+        self._host_read = HostSamples()
         self._counters: dict[str, float] = {}
 
     def hardware(self, hardware: Hardware, unheard: tuple[Path, ...], *, sees_others: bool) -> None:
@@ -129,24 +134,15 @@ class Reports:
     async def readings(self, seen: list[Seen]) -> bool:
         """Publish telemetry and keep samples when they are due; return whether samples were."""
         now = time.monotonic()
-        if now >= self._telemetry_at:
-            self._telemetry_at = _next(
-                self._telemetry_at, now, self._settings.gpu.telemetry_seconds
-            )
-            self._bus.publish(
-                Telemetry(
-                    node=self._bus.node,
-                    gpus=tuple(self._reading(gpu, evidence) for gpu, _, evidence in seen),
-                    host=await self._source.host(),
-                    interval_seconds=self._settings.gpu.telemetry_seconds,
-                    at=datetime.now(UTC),
-                )
-            )
-        is_sample = now >= self._sample_at
-        if is_sample:
-            seconds = self._settings.gpu.sample_seconds
-            self._sample_at = _next(self._sample_at, now, seconds)
-            self._samples += [self._sample(*one, seconds) for one in seen]
+        is_telemetry, is_sample = now >= self._telemetry_at, now >= self._sample_at
+        if is_telemetry or is_sample:
+            # Both from one reading: two close to each other would tell of next to no time.
+            host = await self._source.host()
+            self._host_read.add(host, now)
+            if is_telemetry:
+                self._publish_readings(seen, host, now)
+            if is_sample:
+                self._keep_samples(seen, now)
         if now >= self._minute_at:
             self._minute_at = _next(self._minute_at, now, MINUTE_SECONDS)
             self._record_samples()
@@ -156,10 +152,31 @@ class Reports:
         """Keep the samples of the unfinished minute."""
         self._record_samples()
 
+    def _publish_readings(self, seen: list[Seen], host: HostReading, now: float) -> None:
+        seconds = self._settings.gpu.telemetry_seconds
+        self._telemetry_at = _next(self._telemetry_at, now, seconds)
+        self._bus.publish(
+            Telemetry(
+                node=self._bus.node,
+                gpus=tuple(self._reading(gpu, evidence) for gpu, _, evidence in seen),
+                host=host,
+                interval_seconds=seconds,
+                at=datetime.now(UTC),
+            )
+        )
+
+    def _keep_samples(self, seen: list[Seen], now: float) -> None:
+        seconds = self._settings.gpu.sample_seconds
+        self._sample_at = _next(self._sample_at, now, seconds)
+        self._samples += [self._sample(*one, seconds) for one in seen]
+        of_host = self._host_read.take(datetime.now(UTC), seconds)
+        if of_host is not None:
+            self._host_samples.append(of_host)
+
     def _record_samples(self) -> None:
-        if self._samples:
-            samples = Samples(samples=tuple(self._samples))
-            self._samples = []
+        if self._samples or self._host_samples:
+            samples = Samples(samples=tuple(self._samples), host=tuple(self._host_samples))
+            self._samples, self._host_samples = [], []
             self._bus.record(EventKind.SAMPLES, samples.model_dump(mode="json"))
 
     def _reading(self, gpu: GpuInventory, evidence: Evidence) -> GpuReading:
@@ -191,6 +208,7 @@ class Reports:
             fan_percent=reading.fan_percent,
             energy_used_joules=self._energy_used(gpu.gpu, reading.energy_joules),
             users=users_of(state),
+            schedulable=gpu.schedulable,
         )
 
     def _energy_used(self, gpu: str, counter: float | None) -> float | None:

@@ -5,7 +5,7 @@ counted of them and the end of the mark: a stop in between costs nothing and cou
 Five minutes are made again from all their samples; what is new in them is added to the hour, day
 and month, to the sums of all GPUs, to use and to sessions. When samples are deleted by their age,
 their five minutes are *sealed*: what comes later is all new, and is deleted with the commit that
-adds it.
+adds it. What nodes say of themselves is counted in the same way as what they say of their GPUs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import hour_rows, mig, rollup, samples, sessions, tables, use
-from services.recorder.adding import KNOWN, add, totals_of
+from services.recorder import mig, rollup, samples, sessions, sums, tables, use
+from services.recorder.adding import add
 from services.recorder.local_time import LocalTime
 from services.recorder.names import Names
-from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR, TIERS
+from services.recorder.rollup import DAY, FIVE_MINUTES, HOUR
+from services.recorder.sums import Key, Values
 from services.recorder.upsert import insert_into
 
 NODES = 8
@@ -32,23 +33,21 @@ SEALED_ROWS = 1000
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; what is not over yet would be counted in vain."""
 
-_Values = dict[str, Any]
-_Key = tuple[int, datetime]
-"""A device and when its bucket begins."""
-
 
 @dataclass(kw_only=True)
 class _Found:
-    """What is to be counted, by device and five minutes."""
+    """What is to be counted, by device (or host) and five minutes."""
 
-    samples: dict[_Key, dict[datetime, samples.Row]] = field(default_factory=dict)
-    totals: dict[_Key, _Values] = field(default_factory=dict)
-    used: list[tuple[_Key, use.Who, use.Totals]] = field(default_factory=list)
-    stretches: list[_Values] = field(default_factory=list)
+    samples: dict[Key, dict[datetime, Values]] = field(default_factory=dict)
+    totals: dict[Key, Values] = field(default_factory=dict)
+    used: list[tuple[Key, use.Who, use.Totals]] = field(default_factory=list)
+    stretches: list[Values] = field(default_factory=list)
+    hosts: dict[Key, dict[datetime, Values]] = field(default_factory=dict)
+    host_totals: dict[Key, Values] = field(default_factory=dict)
 
 
 async def keep(
-    connection: AsyncConnection, names: Names, chunks: Iterable[_Values], now: datetime
+    connection: AsyncConnection, names: Names, chunks: Iterable[Values], now: datetime
 ) -> None:
     """Write samples, and remember which five minutes they fall into."""
     rows = list(chunks)
@@ -63,7 +62,8 @@ async def keep(
         node = names.text[row["node"]]
         mine |= {one["gpu"]: names.devices[node, one["gpu"]] for one in row["samples"]}
     written = [
-        row | {"data": samples.written(row["samples"], numbers[row["node"]])} for row in rows
+        row | {"data": samples.written(row["samples"], numbers[row["node"]], row["hosts"])}
+        for row in rows
     ]
     await connection.execute(insert, written)
     marks = {(row["slot"], row["node"]) for row in rows}
@@ -87,7 +87,9 @@ async def roll_up(
     await _read(connection, marks, found)
     await _know_users(connection, names, found)
     await _compare(connection, names, sealed, found)
-    await _add_totals(connection, local, found)
+    await _compare_hosts(connection, sealed, found)
+    await sums.add(connection, tables.GPUS, local, found.totals)
+    await sums.add(connection, tables.HOSTS, local, found.host_totals)
     await _add_use(connection, local, found)
     await sessions.add(connection, ((key[0], who, new) for key, who, new in found.used))
     await _see(connection, found)
@@ -135,9 +137,13 @@ async def _read(
     wanted = tuple_(own.slot, own.node).in_(marks)
     chunks = select(own.slot, own.node, own.data).where(wanted).order_by(own.slot, own.node, own.id)
     for chunk in await connection.execute(chunks):
-        for one in samples.read(chunk.data):
+        of_gpus, of_host = samples.read_all(chunk.data)
+        for one in of_gpus:
             key = (one["device"], chunk.slot)
             found.samples.setdefault(key, {}).setdefault(one["at"], one)
+        for one in of_host:
+            key = (chunk.node, chunk.slot)
+            found.hosts.setdefault(key, {}).setdefault(one["at"], one)
 
 
 async def _know_users(connection: AsyncConnection, names: Names, found: _Found) -> None:
@@ -153,7 +159,7 @@ async def _compare(
 ) -> None:
     """Find what is new in the samples against what was counted of the same five minutes."""
     again = [key for key in found.samples if not sealed[key[1]]]
-    before = await _counted(connection, again)
+    before = await sums.counted(connection, tables.GPUS, again)
     stretches = await _counted_stretches(connection, again)
     divided = _divided(names, found)
     for key, by_instant in found.samples.items():
@@ -172,6 +178,19 @@ async def _compare(
                 ]
 
 
+async def _compare_hosts(
+    connection: AsyncConnection, sealed: Mapping[datetime, bool], found: _Found
+) -> None:
+    """Find what is new of the hosts in the same way."""
+    again = [key for key in found.hosts if not sealed[key[1]]]
+    before = await sums.counted(connection, tables.HOSTS, again)
+    for key, by_instant in found.hosts.items():
+        now = rollup.of_samples(by_instant.values(), rollup.HOST)
+        found.host_totals[key] = (
+            rollup.less(now, before[key], rollup.HOST) if key in before else now
+        )
+
+
 def _divided(names: Names, found: _Found) -> dict[datetime, set[int]]:
     """Return which GPUs are in MIG mode, by five minutes."""
     devices: dict[datetime, set[int]] = {}
@@ -181,22 +200,11 @@ def _divided(names: Names, found: _Found) -> dict[datetime, set[int]]:
     return {slot: mig.divided(of_slot, parents) for slot, of_slot in devices.items()}
 
 
-async def _counted(connection: AsyncConnection, keys: list[_Key]) -> dict[_Key, _Values]:
-    if not keys:
-        return {}
-    rows = await connection.execute(
-        totals_of(tables.sample_5m).where(
-            tuple_(tables.sample_5m.c.device, tables.sample_5m.c.start).in_(keys)
-        )
-    )
-    return {(row.device, row.start): row._asdict() for row in rows}
-
-
 async def _counted_stretches(
-    connection: AsyncConnection, keys: list[_Key]
-) -> dict[_Key, dict[use.Who, list[_Values]]]:
+    connection: AsyncConnection, keys: list[Key]
+) -> dict[Key, dict[use.Who, list[Values]]]:
     """Return the stretches that were counted, and forget them: they are written anew."""
-    found: dict[_Key, dict[use.Who, list[_Values]]] = {}
+    found: dict[Key, dict[use.Who, list[Values]]] = {}
     if not keys:
         return found
     own = tables.stretch
@@ -209,47 +217,23 @@ async def _counted_stretches(
     return found
 
 
-async def _add_totals(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
-    for tier in TIERS:
-        parts: dict[_Key, list[_Values]] = {}
-        for (device, slot), new in found.totals.items():
-            start = rollup.start_in(tier, slot, local)
-            parts.setdefault((device, start), []).append(new)
-            parts.setdefault((tables.EVERY, start), []).append(new)
-        totals = {key: rollup.of_totals(mine) for key, mine in sorted(parts.items())}
-        if tier is HOUR:
-            await hour_rows.add(connection, totals.items())
-            continue
-        rows = [
-            {"device": device, "start": start} | _stored(total)
-            for (device, start), total in totals.items()
-        ]
-        await add(connection, tables.rolled[tier], rows)
-
-
-def _stored(totals: _Values) -> _Values:
-    """Return totals without what is the same as all seconds."""
-    seconds = totals.pop("seconds")
-    return totals | {name: None for name in KNOWN if totals[name] == seconds}
-
-
 async def _add_use(connection: AsyncConnection, local: LocalTime, found: _Found) -> None:
     hours: dict[tuple[Any, ...], use.Totals] = {}
     days: dict[tuple[Any, ...], use.Totals] = {}
     for (device, slot), who, new in found.used:
         day = rollup.start_in(DAY, slot, local)
-        for sums, key in (
+        for totals, key in (
             (hours, (rollup.start_in(HOUR, slot, local), who.user, who.entry)),
             (days, (device, day, who.user, who.entry)),
             (days, (tables.EVERY, day, who.user, who.entry)),
         ):
-            sums[key] = use.added(sums[key], new) if key in sums else new
-    for table, sums in ((tables.use_1h, hours), (tables.use_1d, days)):
+            totals[key] = use.added(totals[key], new) if key in totals else new
+    for table, totals in ((tables.use_1h, hours), (tables.use_1d, days)):
         key_names = [column.name for column in table.primary_key]
         rows = [
             dict(zip(key_names, key, strict=True))
             | {name: one[name] for name in (*use.SUMS, *use.LIMITS)}
-            for key, one in sorted(sums.items())
+            for key, one in sorted(totals.items())
         ]
         await add(connection, table, rows)
     if found.stretches:
@@ -259,6 +243,8 @@ async def _add_use(connection: AsyncConnection, local: LocalTime, found: _Found)
 
 async def _see(connection: AsyncConnection, found: _Found) -> None:
     """Remember which GPUs were seen last when, and where they are in their node."""
+    if not found.samples:
+        return
     last = {device: max(mine.values(), key=_at) for (device, _), mine in found.samples.items()}
     own = tables.device
     await connection.execute(

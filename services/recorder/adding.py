@@ -9,11 +9,8 @@ from sqlalchemy import Select, Table, case, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import rollup, tables, use
+from services.recorder import tables, use
 from services.recorder.upsert import insert_into
-
-KNOWN = tuple(f"{name}_seconds" for name in ("energy", *rollup.GAUGES))
-"""Of a roll-up, for how long what was known; NULL where it was all the time."""
 
 
 async def add(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -25,10 +22,17 @@ async def add(connection: AsyncConnection, table: Table, rows: list[dict[str, An
 @cache
 def totals_of(table: Table) -> Select[Any]:
     """Return the SELECT of a roll-up with all its seconds."""
+    known = _known(table)
     return select(
-        *(column for column in table.c if column.name not in KNOWN),
-        *(tables.seconds_of(table, name).label(name) for name in ("seconds", *KNOWN)),
+        *(column for column in table.c if column.name not in known),
+        *(tables.seconds_of(table, name).label(name) for name in ("seconds", *known)),
     )
+
+
+def _known(table: Table) -> tuple[str, ...]:
+    """Return the columns that say how long what was known; NULL where it was all the time."""
+    kind = tables.kind_of(table)
+    return kind.known if kind else ()
 
 
 # To build it takes longer than to carry it out.
@@ -36,7 +40,8 @@ def totals_of(table: Table) -> Select[Any]:
 def _addition(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     statement = insert_into(dialect, table)
     old, new = table.c, statement.excluded
-    states = rollup.STATES if table in tables.rolled.values() else ()
+    kind = tables.kind_of(table)
+    states = kind.states if kind else ()
     total: Any = sum((new[f"{state}_seconds"] for state in states), start=literal(0))
     changed: dict[str, Any] = {}
     for column in table.c:
@@ -47,10 +52,10 @@ def _addition(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
             changed[name] = case((or_(mine.is_(None), theirs < mine), theirs), else_=mine)
         elif name in use.LIMITS or name.endswith("_max"):
             changed[name] = case((or_(mine.is_(None), theirs > mine), theirs), else_=mine)
-        elif name in KNOWN and column.nullable:
-            known = tables.seconds_of(table, name) + func.coalesce(theirs, total)
+        elif name in _known(table):
+            seconds = tables.seconds_of(table, name) + func.coalesce(theirs, total)
             is_all = mine.is_(None) & theirs.is_(None)
-            changed[name] = case((is_all, mine), else_=known)
+            changed[name] = case((is_all, mine), else_=seconds)
         else:
             changed[name] = mine + theirs
     key = [column.name for column in table.primary_key]

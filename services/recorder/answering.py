@@ -16,6 +16,7 @@ from services.recorder.history import BadQuestion, refusal_of
 from services.recorder.questions import Known
 from services.recorder.store import Store
 from services.recorder.tidy import Tidying
+from services.recorder.unknown import Unrecorded
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Answering:
                 continue
             try:
                 answered = await self._answer_to(query)
+            except Unrecorded as error:
+                self._bus.publish(refusal_of(query, str(error), error.what))
             except BadQuestion as error:
                 self._bus.publish(refusal_of(query, str(error)))
             except (*UNREACHABLE, *UNACCEPTABLE) as error:

@@ -16,6 +16,7 @@ from services.recorder import (
     usage,
 )
 from services.recorder.questions import Known, Read
+from services.recorder.unknown import check_names
 
 _FIGURES = {
     "series": series.rows,
@@ -29,16 +30,16 @@ async def answer(read: Read, query: HistoryQuery, known: Known, now: datetime) -
     """Return one page of an answer, or raise BadQuestion."""
     if query.what in _FIGURES:
         question = questions.question_of(query, now)
-        questions.check_names(query, known)
+        await check_names(read, query, known)
         return questions.page_of(question, await _FIGURES[query.what](read, question, known))
     if query.what == "last_hour":
         return await last_hour.answer(read, query, known.names, now)
     history.check(query)
-    questions.check_names(query, known)
+    await check_names(read, query, known)
     if query.what == "samples":
         return await sample_pages.answer(read, query, known.names)
     if search.is_search(query):
-        return await search.answer(read, query, known.names, known.aliases)
+        return await search.answer(read, query, known.names, known.aliases, now)
     statement = history.statement_of(query, known.names, known.aliases)
     answer = history.answer_of(query, await read(statement))
     rows = tuple(

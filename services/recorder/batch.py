@@ -5,6 +5,7 @@ What is there already is left as it is: a batch may be written twice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,9 @@ from datetime import datetime
 from sqlalchemy import Insert, Table, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.recorder import accounting, rows, samples, tables
+from services.recorder import accounting, mentioning, rows, samples, tables
 from services.recorder.condition import ASIDE, LOST
+from services.recorder.mentions import Mentions
 from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
 from services.recorder.streams import Key, Streams
@@ -95,14 +97,13 @@ async def write_batch(connection: AsyncConnection, names: Names, batch: Batch) -
     """Write all rows of a batch."""
     made = [(one, one.rows) for one in batch.numbers if one.rows is not None]
     await _know(connection, names, batch)
-    events = [_event_row(names, one, own.event) for one, own in made if own.event]
-    await _insert(connection, tables.event, events)
+    await _write_events(connection, names, made)
     chunks = [row for one, own in made for row in _chunks(names, one, own)]
     await accounting.keep(connection, names, chunks, batch.now)
-    for _, own in made:
-        if own.run is not None:
-            node = names.number[own.run["node"]]
-            await connection.execute(_upsert_run(connection), own.run | {"node": node})
+    runs = [own.run | {"node": names.number[own.run["node"]]} for _, own in made if own.run]
+    if runs:
+        # One after the other, as they came.
+        await connection.execute(_upsert_run(connection), runs)
     await _insert(connection, tables.gap, batch.gaps)
     await _insert(connection, tables.dead_letter, [_letter_row(one) for one in batch.letters])
     if batch.letters:
@@ -111,12 +112,37 @@ async def write_batch(connection: AsyncConnection, names: Names, batch: Batch) -
         await connection.execute(delete(tables.dead_letter).where(old))
 
 
+async def _write_events(
+    connection: AsyncConnection, names: Names, made: Sequence[tuple[Number, rows.Rows]]
+) -> None:
+    """Write events, and whom and what those of them name that were not there before."""
+    events: dict[tuple[int, int], tuple[rows.Row, Mentions]] = {}
+    for one, own in made:
+        if own.event and own.mentions:
+            row = _event_row(names, one, own.event)
+            events.setdefault((row["stream"], one.sequence), (row, own.mentions))
+    if events:
+        last = await mentioning.newest(connection)
+        await _insert(connection, tables.event, [row for row, _ in events.values()])
+        await mentioning.mention_new(connection, names, last, events)
+
+
 async def _know(connection: AsyncConnection, names: Names, batch: Batch) -> None:
     """Give numbers to all that the rows name, and write how far the streams are."""
     events = [one.rows.event for one in batch.numbers if one.rows and one.rows.event]
     texts = {node for node, _ in batch.reached} | {event["boot_id"] for event in events}
+    texts |= {
+        text
+        for one in batch.numbers
+        if one.rows and one.rows.mentions
+        for text in one.rows.mentions.texts
+    }
     await names.know(connection, texts)
     gpus = {(event["node"], event["gpu"]) for event in events if event["gpu"]}
+    runs = [one.rows.run for one in batch.numbers if one.rows and one.rows.run]
+    gpus |= {
+        (run["node"], gpu) for run in runs for gpu in json.loads(run["gpus"]) if rows.is_fit(gpu)
+    }
     await names.know_devices(connection, gpus, batch.now)
     if not batch.reached:
         return
@@ -141,8 +167,11 @@ def _chunks(names: Names, one: Number, own: rows.Rows) -> list[rows.Row]:
         "stream": names.streams[one.node, one.stream],
         "sequence": one.sequence,
     }
-    found = samples.by_slot(own.samples)
-    return [place | {"slot": slot, "samples": mine} for slot, mine in found.items()]
+    found, hosts = samples.by_slot(own.samples), samples.by_slot(own.hosts)
+    return [
+        place | {"slot": slot, "samples": found.get(slot, []), "hosts": hosts.get(slot, [])}
+        for slot in sorted(found.keys() | hosts.keys())
+    ]
 
 
 def _stream_rows(names: Names, batch: Batch) -> list[rows.Row]:

@@ -11,6 +11,8 @@ from gleaner.runtime import Fatal
 from services.recorder.lock import lock_server
 
 LOCKED_SECONDS = 2.0
+PAGE_BYTES = 16384
+"""Four times the usual: a twelfth less is empty, and the hours of a day fit into a page."""
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _SERVER_SETTINGS = {
     "application_name": "gleaner",
@@ -77,11 +79,10 @@ def _set_up_writer(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA page_count")
     if cursor.fetchone() == (0,):
-        # Before anything else is in the file; later it takes a VACUUM of the whole, and the first
-        # of these writes to a file each time.
+        # Before anything else is in the file; later it takes a VACUUM of the whole. The second of
+        # these writes to the file, after which its pages are as large as they are.
+        cursor.execute(f"PRAGMA page_size={PAGE_BYTES}")
         cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        # Four times the usual: a twelfth less is empty.
-        cursor.execute("PRAGMA page_size=16384")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

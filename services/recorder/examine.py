@@ -94,6 +94,13 @@ async def _examine(connection: AsyncConnection, name: str) -> Examined:
         findings.append(
             _warn("its file cannot shrink: `gleaner database migrate` makes it able to")
         )
+    if layout.is_newest and (await connection.execute(select(tables.mentioned))).first():
+        findings.append(
+            _warn(
+                "older events are not indexed yet: the recorder does so beside its work, or "
+                "`gleaner database migrate` at once"
+            )
+        )
     sizes: tuple[TableSize, ...] = ()
     if layout.is_newest and all(finding.verdict != "fail" for finding in findings):
         sizes = await _sizes(connection)
@@ -159,6 +166,9 @@ async def _sizes(connection: AsyncConnection) -> tuple[TableSize, ...]:
 
 async def _size(connection: AsyncConnection, table: Table, taken: int | None) -> TableSize:
     time = next((table.c[name] for name in _TIMES if name in table.c), None)
+    if table is tables.mention:
+        # No index begins with it; it is that of the events.
+        time = None
     limits: list[Column[Any] | Any] = [] if time is None else [func.min(time), func.max(time)]
     rows = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
     # One by one, so that each is a look into the index.

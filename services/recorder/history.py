@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, literal, tuple_
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, literal, select, tuple_
 
 from gleaner.bus.codec import MAX_PAYLOAD_BYTES
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RunState
@@ -62,6 +62,8 @@ def check(query: HistoryQuery) -> None:
             raise BadQuestion(f"{name} goes with events and runs, not with {query.what}")
     if query.user is not None and query.what == "samples":
         raise BadQuestion("user goes with sessions, runs, events and usage, not with samples")
+    if query.of is not None and (query.what != "samples" or query.gpu is not None):
+        raise BadQuestion("of goes with samples and series of a node, and with no GPU")
     if query.by is not None or query.points is not None:
         raise BadQuestion(f"by goes with usage and points with series, not with {query.what}")
     if query.since is not None and query.until is not None and query.since >= query.until:
@@ -78,7 +80,12 @@ def statement_of(
 ) -> Select[Any]:
     """Return the SELECT that answers a query, one row more than its page; or raise BadQuestion."""
     check(query)
-    wanted = conditions(query, names)
+    subject = _SUBJECTS[query.what]
+    wanted = between(query, *subject.order)
+    if query.node is not None:
+        wanted.append(_is_of(subject.table, query.node, names))
+    if query.gpu is not None:
+        wanted.append(_is_about(query.gpu, query.what, names))
     if query.user is not None:
         who = people(query.user, aliases or {})
         numbers = [names.number[one] for one in who if one in names.number]
@@ -87,8 +94,11 @@ def statement_of(
     if query.what == "runs":
         of_run = ((run.c.state, query.kind), (run.c.state, query.state), (run.c.entry, query.entry))
         wanted += [column == value for column, value in of_run if value is not None]
-    elif query.kind is not None:
-        wanted.append(event.c.kind == query.kind)
+    if query.what == "sessions" and (query.node or query.gpu):
+        # Which they are stands in an index; the rows lie far apart.
+        newest_first = (column.desc() for column in subject.order)
+        of_page = select(session.c.id).where(*wanted).order_by(*newest_first)
+        wanted = [session.c.id.in_(of_page.limit(query.limit + 1))]
     return rows_of(query).where(*wanted).limit(query.limit + 1)
 
 
@@ -100,20 +110,15 @@ def rows_of(query: HistoryQuery) -> Select[Any]:
     return named(subject.table).add_columns(*order).order_by(*newest_first)
 
 
-def conditions(query: HistoryQuery, names: Names) -> list[ColumnElement[bool]]:
-    """Return what a query says about where and when, and after which page."""
-    subject = _SUBJECTS[query.what]
-    wanted = list[ColumnElement[bool]]()
-    if query.node is not None:
-        wanted.append(_is_of(subject.table, query.node, names))
+def between(query: HistoryQuery, *order: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+    """Return what a query says about when, and after which page, by the columns that order rows."""
+    at, wanted = order[0], list[ColumnElement[bool]]()
     if query.since is not None:
-        wanted.append(subject.at >= query.since)
+        wanted.append(at >= query.since)
     if query.until is not None:
-        wanted.append(subject.at < query.until)
-    if query.gpu is not None:
-        wanted.append(_is_about(query.gpu, query.what, names))
+        wanted.append(at < query.until)
     if query.cursor is not None:
-        wanted.append(_beyond(subject, query.cursor))
+        wanted.append(_beyond(order, query.cursor))
     return wanted
 
 
@@ -142,9 +147,11 @@ def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
     return HistoryAnswer(client=query.client, id=query.id, rows=tuple(page), cursor=cursor)
 
 
-def refusal_of(query: HistoryQuery, why: str) -> HistoryAnswer:
+def refusal_of(
+    query: HistoryQuery, why: str, unknown: Literal["node", "gpu", "user", "entry"] | None = None
+) -> HistoryAnswer:
     """Return the answer to a query that has none."""
-    return HistoryAnswer(client=query.client, id=query.id, error=why)
+    return HistoryAnswer(client=query.client, id=query.id, error=why, unknown=unknown)
 
 
 def _is_of(table: Table, node: str, names: Names) -> ColumnElement[bool]:
@@ -155,14 +162,12 @@ def _is_of(table: Table, node: str, names: Names) -> ColumnElement[bool]:
 
 
 def _is_about(gpu: str, what: str, names: Names) -> ColumnElement[bool]:
+    devices = names.devices_of(None, gpu)
     if what == "runs":
-        return run.c.gpus.contains(json.dumps(gpu), autoescape=True)
-    table, devices = _SUBJECTS[what].table, names.devices_of(None, gpu)
-    is_of: ColumnElement[bool] = table.c.device.in_(devices)
-    if "node" in table.c:
         # Its node has an index.
-        is_of &= table.c.node.in_({names.number[names.device[one].node] for one in devices})
-    return is_of
+        of_nodes = run.c.node.in_({names.number[names.device[one].node] for one in devices})
+        return and_(of_nodes, run.c.gpus.contains(json.dumps(gpu), autoescape=True))
+    return session.c.device.in_(devices)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, JsonValue]:
@@ -178,26 +183,22 @@ def _shown(row: dict[str, Any]) -> dict[str, JsonValue]:
 
 
 def _cursor(subject: _Subject, row: Row[Any]) -> str:
-    return cursor_of(*(getattr(row, f"order_{place}") for place in range(len(subject.order))))
-
-
-def cursor_of(first: datetime, *rest: Any) -> str:
-    """Return the cursor that goes on after the row that is ordered by these values."""
+    first, *rest = (getattr(row, f"order_{place}") for place in range(len(subject.order)))
     text = json.dumps([to_microseconds(first), *rest], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def _beyond(subject: _Subject, cursor: str) -> Any:
+def _beyond(order: Sequence[ColumnElement[Any]], cursor: str) -> Any:
     """Return the condition for rows after those of the page that gave a cursor."""
     try:
         number, *rest = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         at = from_microseconds(number)
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         raise BadQuestion(NO_CURSOR) from error
-    expected = [column.type.python_type for column in subject.order[1:]]
+    expected = [column.type.python_type for column in order[1:]]
     is_too_large = any(isinstance(value, int) and abs(value) >= 2**63 for value in rest)
     if [type(value) for value in rest] != expected or is_too_large:
         raise BadQuestion(NO_CURSOR)
     key = (at, *rest)
-    values = (literal(value, column.type) for value, column in zip(key, subject.order, strict=True))
-    return tuple_(*subject.order) < tuple_(*values)
+    values = (literal(value, column.type) for value, column in zip(key, order, strict=True))
+    return tuple_(*order) < tuple_(*values)

@@ -1,4 +1,4 @@
-"""The packed hours in the database: added to, and read by span."""
+"""The packed hours in the database, of GPUs and of hosts: added to, and read by span."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.recorder import hours
 from services.recorder.columns import DAY, from_slot, to_slot
 from services.recorder.questions import Read
-from services.recorder.tables import EVERY, sample_1h
+from services.recorder.tables import EVERY, Rolled, sample_1h
 from services.recorder.upsert import insert_into
 
 _Key = tuple[int, datetime]
@@ -21,9 +21,9 @@ _Key = tuple[int, datetime]
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Some hours of one day of a device: those from `begin` to before `end` in it."""
+    """Some hours of one day of a device or host: those from `begin` to before `end` in it."""
 
-    device: int
+    owner: int
     slot: int
     """With which the day begins."""
     day: hours.Day
@@ -31,39 +31,42 @@ class Stretch:
     end: int
 
 
-async def add(connection: AsyncConnection, rows: Iterable[tuple[_Key, Mapping[str, Any]]]) -> None:
-    """Add totals of hours, each of a device and when it begins, to what is there."""
+async def add(
+    connection: AsyncConnection, own: Rolled, rows: Iterable[tuple[_Key, Mapping[str, Any]]]
+) -> None:
+    """Add totals of hours, each of whom they are and when it begins, to what is there."""
+    columns, table = own.columns, own.hours
     new: dict[_Key, hours.Hours] = {}
-    for (device, start), totals in rows:
+    for (owner, start), totals in rows:
         day = _day_of(start)
-        place, numbers = to_slot(start) - to_slot(day), hours.numbers_of(totals)
-        of_day = new.setdefault((device, day), {})
-        of_day[place] = hours.together(of_day[place], numbers) if place in of_day else numbers
+        place, numbers = to_slot(start) - to_slot(day), columns.numbers_of(totals)
+        of_day = new.setdefault((owner, day), {})
+        of_day[place] = columns.together(of_day[place], numbers) if place in of_day else numbers
     if not new:
         return
-    own = sample_1h
-    there = select(own).where(tuple_(own.c.device, own.c.start).in_([*new]))
-    for row in await connection.execute(there):
-        mine = new[row.device, row.start]
+    key, start_of = own.owner(table), table.c.start
+    there = select(key.label("owner"), start_of, table.c.data)
+    for row in await connection.execute(there.where(tuple_(key, start_of).in_([*new]))):
+        mine = new[row.owner, row.start]
         for place, numbers in hours.Day(row.data).hours().items():
-            mine[place] = hours.together(mine[place], numbers) if place in mine else numbers
-    insert = insert_into(connection.dialect.name, own)
+            mine[place] = columns.together(mine[place], numbers) if place in mine else numbers
+    insert = insert_into(connection.dialect.name, table)
     await connection.execute(
         insert.on_conflict_do_update(
-            index_elements=["device", "start"], set_={"data": insert.excluded.data}
+            index_elements=[key, start_of], set_={"data": insert.excluded.data}
         ),
         [
-            {"device": device, "start": day, "data": hours.pack(of_day)}
-            for (device, day), of_day in sorted(new.items())
+            {key.name: owner, "start": day, "data": columns.pack(of_day)}
+            for (owner, day), of_day in sorted(new.items())
         ],
     )
 
 
 async def between(
-    read: Read, devices: Iterable[int], begin: datetime, end: datetime
+    read: Read, own: Rolled, owners: Iterable[int], begin: datetime, end: datetime
 ) -> Iterator[Stretch]:
-    """Return the hours of some devices that begin within a span, device by device."""
-    found = await read(_between(devices, begin, end))
+    """Return the hours of some that begin within a span, one after the other."""
+    found = await read(_between(own, owners, begin, end))
     return (one for row in found for one in _within(row, to_slot(begin), to_slot(end)))
 
 
@@ -76,12 +79,12 @@ async def first(read: Read) -> datetime | None:
     return None
 
 
-def _between(devices: Iterable[int], begin: datetime, end: datetime) -> Select[Any]:
-    own = sample_1h.c
+def _between(own: Rolled, owners: Iterable[int], begin: datetime, end: datetime) -> Select[Any]:
+    key, start = own.owner(own.hours), own.hours.c.start
     return (
-        select(own.device, own.start, own.data)
-        .where(own.device.in_([*devices]), own.start >= _day_of(begin), own.start < end)
-        .order_by(own.device, own.start)
+        select(key.label("owner"), start, own.hours.c.data)
+        .where(key.in_([*owners]), start >= _day_of(begin), start < end)
+        .order_by(key, start)
     )
 
 
@@ -89,7 +92,7 @@ def _within(row: Any, begin: int, end: int) -> Iterator[Stretch]:
     slot, day = to_slot(row.start), hours.Day(row.data)
     first, last = day.place(begin - slot), day.place(end - slot)
     if first < last:
-        yield Stretch(device=row.device, slot=slot, day=day, begin=first, end=last)
+        yield Stretch(owner=row.owner, slot=slot, day=day, begin=first, end=last)
 
 
 def _day_of(at: datetime) -> datetime:

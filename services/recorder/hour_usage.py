@@ -12,7 +12,7 @@ from typing import Any
 
 from services.recorder.columns import DAY
 from services.recorder.hour_rows import Stretch
-from services.recorder.hours import COLUMNS, NO_MAXIMUM
+from services.recorder.hours import NO_MAXIMUM, OF_GPU
 from services.recorder.rollup import STATES
 
 _KNOWN = "utilization_percent_seconds"
@@ -24,7 +24,7 @@ _SUMS = (
     "memory_used_bytes_sum",
 )
 _MAXIMA = ("utilization_percent_max", "memory_used_bytes_max")
-_PLACES = [COLUMNS.index(name) for name in (*_SUMS, *_MAXIMA)]
+_PLACES = [OF_GPU.names.index(name) for name in (*_SUMS, *_MAXIMA)]
 _FIRST = len(_SUMS)
 _WEEK = 7
 
@@ -37,12 +37,12 @@ def by_device(found: Iterable[Stretch]) -> list[Row]:
     for one in found:
         columns = _columns(one)
         total = [*map(sum, columns[:_FIRST]), *map(max, columns[_FIRST:])]
-        if before := sums.get(one.device):
+        if before := sums.get(one.owner):
             total = [
                 *map(add, before[:_FIRST], total[:_FIRST]),
                 *map(max, before[_FIRST:], total[_FIRST:]),
             ]
-        sums[one.device] = total
+        sums[one.owner] = total
     return [{"device": device} | _row(total) for device, total in sums.items()]
 
 

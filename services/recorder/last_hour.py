@@ -27,7 +27,7 @@ MINUTES = 60
 _MINUTE = timedelta(minutes=1)
 _SAMPLES = timedelta(minutes=15)
 """Longer ago everything is summed up, or will not be looked at."""
-_FILTERS = ("gpu", "kind", "user", "entry", "state", "by", "points", "since", "until")
+_FILTERS = ("gpu", "of", "kind", "user", "entry", "state", "by", "points", "since", "until")
 
 _Minutes = dict[int, dict[int, float]]
 """By device and minute."""

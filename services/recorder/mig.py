@@ -1,7 +1,8 @@
 """A GPU in MIG mode is not one that can be used, its instances are: it counts no time; pure.
 
-The driver tells power, temperature and clocks of the whole GPU only, so these are counted there.
-Everything else would be counted twice: the time, the memory, the people on it.
+A node says so with each sample. An older one does not: there a GPU is known to be divided where an
+instance of it has samples. The driver tells power, temperature and clocks of the whole GPU only, so
+these are counted there. Everything else would be counted twice: time, memory, the people on it.
 """
 
 from __future__ import annotations
@@ -26,5 +27,8 @@ def divided(devices: Iterable[int], parents: Mapping[int, int]) -> set[int]:
 
 
 def without_doubles(samples: Iterable[Row], divided: Container[int]) -> list[Row]:
-    """Return samples in which a divided GPU has only what its instances do not have."""
-    return [{**one, **_OF_INSTANCES} if one["device"] in divided else one for one in samples]
+    """Return samples in which a GPU in MIG mode has only what its instances do not have."""
+    return [
+        {**one, **_OF_INSTANCES} if one["device"] in divided or not one["schedulable"] else one
+        for one in samples
+    ]

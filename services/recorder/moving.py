@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gleaner.runtime import Fatal
-from services.recorder import space, tables
+from services.recorder import mentioning, space, tables
 from services.recorder.connect import is_file, name_of, url_of, writing
 from services.recorder.lock import FileLock, InUse, give_to_owner_of_folder
 from services.recorder.migrate import layout_of, migrate, tables_of
+from services.recorder.names import Names
 
 ROWS = 1000
+SAID_SECONDS = 5.0
 _MADE_WITH_THE_TABLES = (tables.name, tables.time_zone)
 """What is in them says nothing unless there are rows elsewhere."""
 
@@ -39,12 +42,17 @@ class Migrated:
     """It could not give room back to the disk before."""
 
 
-async def bring_up_to_date(database_url: str) -> Migrated:
+def _nothing(_: str) -> None:
+    """Say nothing."""
+
+
+async def bring_up_to_date(database_url: str, say: Callable[[str], None] = _nothing) -> Migrated:
     """Make the tables the newest, and a SQLite file such that it can shrink; raise Fatal."""
     url = url_of(database_url)
     async with _alone(url) as engine:
         async with engine.begin() as connection:
             before = await connection.run_sync(migrate, name_of(url))
+        await _index_all(engine, say)
         is_made_new = is_file(url) and await _make_shrinkable(engine)
     return Migrated(
         name=name_of(url),
@@ -52,6 +60,20 @@ async def bring_up_to_date(database_url: str) -> Migrated:
         after=before.newest,
         can_shrink_now=is_made_new,
     )
+
+
+async def _index_all(engine: AsyncEngine, say: Callable[[str], None]) -> None:
+    """Take older events into the index of what they name, which a recorder does beside its work."""
+    names, said = Names(), 0.0
+    async with engine.begin() as connection:
+        await names.load(connection)
+    left = 1
+    while left:
+        async with engine.begin() as connection:
+            left = await mentioning.mention_older(connection, names, ROWS)
+        if left and time.monotonic() - said >= SAID_SECONDS:
+            said = time.monotonic()
+            say(f"older events are being indexed, {left} left at most")
 
 
 async def copy(source_url: str, target_url: str, say: Callable[[str], None]) -> int:

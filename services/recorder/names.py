@@ -53,6 +53,11 @@ class Names:
             self.streams[self.text[row.node], row.stream] = row.id
 
     @property
+    def nodes(self) -> set[str]:
+        """All nodes of which anything is there."""
+        return {node for known in (self.devices, self.streams) for node, _ in known}
+
+    @property
     def parents(self) -> dict[int, int]:
         """The GPUs that MIG instances belong to, by the instances' numbers."""
         return {

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from services.recorder.columns import from_microseconds, to_microseconds
 from services.recorder.groups import Groups
-from services.recorder.history import ANSWER_BYTES, LIMIT, BadQuestion, people
+from services.recorder.history import ANSWER_BYTES, LIMIT, BadQuestion
 from services.recorder.local_time import EPOCH, LocalTime
 from services.recorder.names import Names
 from services.recorder.retention import Retention
@@ -76,6 +76,8 @@ def question_of(query: HistoryQuery, now: datetime) -> Question:
     if query.what == "series" and query.node is None and query.gpu is None:
         raise BadQuestion("a series is of one GPU or node; name it")
     _refuse_what_is_not_theirs(query)
+    if query.of is not None and (query.node is None or query.gpu is not None):
+        raise BadQuestion("the series of a host is that of a node; name it, and no GPU")
     if query.cursor is not None:
         return _turned(query, query.cursor, now)
     until = query.until or now
@@ -92,24 +94,6 @@ def question_of(query: HistoryQuery, now: datetime) -> Question:
         raise BadQuestion("until is before 1970: nothing was recorded then")
     step = timedelta(seconds=max(1, math.ceil((until - since).total_seconds() / points)))
     return Question(query=query, since=since, until=until, step=step, skip=0, now=now)
-
-
-def check_names(query: HistoryQuery, known: Known) -> None:
-    """Raise BadQuestion for a node, GPU or user of whom nothing was ever recorded."""
-    names = known.names
-    if query.node is not None and query.node not in names.number:
-        raise BadQuestion(f"nothing was recorded of a node {query.node!r}")
-    if query.what == "runs":
-        # Their users and GPUs may have been on no GPU at all.
-        return
-    if query.gpu is not None and not names.devices_of(query.node, query.gpu):
-        of_node = f" of node {query.node!r}" if query.node is not None else ""
-        raise BadQuestion(f"nothing was recorded of a GPU {query.gpu!r}{of_node}")
-    # Who was at a terminal only is in events.
-    if query.user is not None and query.what != "events":
-        who = people(query.user, known.aliases)
-        if not any(one in names.number or one in known.quotas for one in who):
-            raise BadQuestion(f"nothing was recorded of a user {query.user!r}")
 
 
 def page_of(question: Question, rows: Sequence[Shown]) -> HistoryAnswer:
@@ -134,6 +118,7 @@ def _refuse_what_is_not_theirs(query: HistoryQuery) -> None:
     fits = {
         "by": ("usage",),
         "points": ("series",),
+        "of": ("series",),
         "user": ("usage", "quotas"),
         "kind": (),
         "entry": (),

@@ -20,12 +20,17 @@ from sqlalchemy import (
 )
 
 from gleaner.bus.messages import EventKind
+from services.recorder.distinct import each_value
 from services.recorder.tables import (
     EVERY,
     dead_letter,
     device,
     event,
     gap,
+    host_1h,
+    host_5m,
+    mention,
+    name,
     run,
     sample_1h,
     sample_5m,
@@ -58,14 +63,17 @@ class Retention:
         events, hours = now - self.events, now - self.hours
         five_minutes = now - self.five_minutes
         return (
+            # First: what is in a list is there.
+            deletion_of_mentions(events),
             deletion(event, event.c.at < events),
             deletion(run, and_(run.c.is_final, run.c.at < events)),
             deletion(gap, gap.c.noticed_at < events),
             deletion(dead_letter, dead_letter.c.received_at < events),
             deletion(stream, stream.c.updated_at < events),
-            deletion_of_rolled(sample_5m, five_minutes),
+            *deletions_of_five_minutes(five_minutes),
             # A day goes when its last hour does.
             deletion_of_rolled(sample_1h, hours - timedelta(days=1)),
+            deletion_of_rolled(host_1h, hours - timedelta(days=1)),
             deletion(use_1h, use_1h.c.start < hours),
         )
 
@@ -74,17 +82,32 @@ class Retention:
         return now - self.samples
 
 
+def deletions_of_five_minutes(before: datetime) -> tuple[Delete, ...]:
+    """Return the statements that delete sums of five minutes; each is repeated too."""
+    return tuple(deletion_of_rolled(table, before) for table in (sample_5m, host_5m))
+
+
 def deletion_of_rolled(table: Table, before: datetime) -> Delete:
     """Return the statement that deletes some of the sums before an instant; it is repeated too."""
-    # By device, as the rows lie: nothing else knows where the old ones are.
-    devices = union_all(select(device.c.id), select(literal(EVERY))).subquery()
-    of_device = and_(table.c.device == devices.c.id, table.c.start < before)
-    if table is sample_5m:
+    # By device or node, as the rows lie: nothing else knows where the old ones are.
+    owner = table.c[0]
+    known = select(name.c.id) if owner.name == "node" else select(device.c.id)
+    owners = union_all(known, select(literal(EVERY))).subquery()
+    of_owner = and_(owner == owners.c.id, table.c.start < before)
+    if table in (sample_5m, host_5m):
         # Not while samples are there from which they would be made again.
-        of_device = and_(of_device, table.c.start < select(sealed.c.until).scalar_subquery())
-    old = select(table.c.device, table.c.start).select_from(devices.join(table, of_device))
-    key = tuple_(table.c.device, table.c.start)
-    return delete(table).where(key.in_(old.limit(BATCH)))
+        of_owner = and_(of_owner, table.c.start < select(sealed.c.until).scalar_subquery())
+    old = select(owner, table.c.start).select_from(owners.join(table, of_owner))
+    return delete(table).where(tuple_(owner, table.c.start).in_(old.limit(BATCH)))
+
+
+def deletion_of_mentions(before: datetime) -> Delete:
+    """Return the statement that deletes some of the mentions before an instant."""
+    own = mention.c
+    lists = each_value(own.about)
+    key = (own.about, own.at, own.event)
+    old = select(*key).join(lists, lists.c.about == own.about).where(own.at < before).limit(BATCH)
+    return delete(mention).where(tuple_(*key).in_(old))
 
 
 def deletion(table: Table, where: ColumnElement[bool]) -> Delete:

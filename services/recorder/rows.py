@@ -12,10 +12,10 @@ from pydantic_core import to_json
 
 from gleaner.bus.message import topic_of
 from gleaner.bus.messages import Event, EventKind, Run, Sample, Samples
+from services.recorder.mentions import NAME_CHARACTERS, Mentions, clean, mentions_of
 
 LARGEST = 2**63 - 1
 """What a BIGINT takes; Python's integers have no such end."""
-NAME_CHARACTERS = 200
 DAY_SECONDS = 86_400
 LONGEST_SECONDS = 1e9
 """A stage of an eviction."""
@@ -35,8 +35,11 @@ class Rows:
     """What one event becomes."""
 
     event: Row | None
+    mentions: Mentions | None = None
+    """Of the event."""
     run: Row | None = None
     samples: tuple[Row, ...] = ()
+    hosts: tuple[Row, ...] = ()
 
 
 def rows_of(event: Event, received_at: datetime) -> Rows:
@@ -50,22 +53,24 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         text = getattr(event, name)
         if len(text) > NAME_CHARACTERS or "\0" in text:
             raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
-    run, samples = _run(event), _samples(event)
+    samples, hosts = _samples(event)
+    if samples or hosts:
+        # They have rows of their own.
+        return Rows(event=None, samples=samples, hosts=hosts)
     gpu = event.data.get("gpu")
     row: Row = {
         "node": event.node,
         "stream": event.stream,
         "sequence": event.sequence,
         "kind": event.kind,
-        "gpu": gpu if isinstance(gpu, str) and _is_fit(gpu) else None,
+        "gpu": gpu if isinstance(gpu, str) and is_fit(gpu) else None,
         "at": event.at,
         "boot_id": event.boot_id,
         "received_at": received_at,
-        # The samples themselves have rows of their own.
         "data": json.dumps(event.data, separators=(",", ":")),
     }
-    # The samples have rows of their own.
-    return Rows(event=None if samples else row, run=run, samples=samples)
+    mentions = mentions_of(event.kind, event.data)
+    return Rows(event=row, mentions=mentions, run=_run(event))
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
@@ -83,8 +88,8 @@ def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
         return None
     if not (isinstance(stream, str) and isinstance(number, int) and isinstance(oldest, int)):
         return None
-    is_fit = _is_fit(stream) and 1 <= oldest <= number <= LARGEST and body.get("node") == node
-    return (node, stream, number, oldest) if is_fit else None
+    is_whole = is_fit(stream) and 1 <= oldest <= number <= LARGEST and body.get("node") == node
+    return (node, stream, number, oldest) if is_whole else None
 
 
 def _run(event: Event) -> Row | None:
@@ -98,7 +103,7 @@ def _run(event: Event) -> Row | None:
     took = () if run.stages is None else run.stages.model_dump().values()
     if any(seconds is not None and not abs(seconds) <= LONGEST_SECONDS for seconds in took):
         return None
-    if not _is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
+    if not is_fit(run.run) or any(code is not None and abs(code) > 2**31 - 1 for code in codes):
         return None
     stages = run.stages
     return {
@@ -106,16 +111,16 @@ def _run(event: Event) -> Row | None:
         "run": run.run,
         "first_at": run.at,
         "at": run.at,
-        "entry": _clean(run.entry),
+        "entry": clean(run.entry),
         "gpus": json.dumps(run.gpus),
-        "user": None if run.user is None else _clean(run.user),
+        "user": None if run.user is None else clean(run.user),
         "state": run.state.value,
         "is_final": run.state.is_final,
-        "reason": _clean(run.reason),
+        "reason": clean(run.reason),
         "started_at": run.started_at,
         "ended_at": run.exited_at or (run.at if run.state.is_final else None),
         "cause_kind": run.cause.kind.value if run.cause else None,
-        "cause_text": _clean(run.cause.text) if run.cause else None,
+        "cause_text": clean(run.cause.text) if run.cause else None,
         "exit_code": run.exit_code,
         "exit_signal": run.exit_signal,
         "noticed_to_term_seconds": stages.noticed_to_term if stages else None,
@@ -126,34 +131,44 @@ def _run(event: Event) -> Row | None:
     }
 
 
-def _samples(event: Event) -> tuple[Row, ...]:
+def _samples(event: Event) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Return the samples of GPUs, and those of the host."""
     if event.kind != EventKind.SAMPLES:
-        return ()
+        return (), ()
     try:
-        samples = Samples.model_validate_json(to_json(event.data)).samples
+        said = Samples.model_validate_json(to_json(event.data))
     except ValidationError:
-        return ()
+        return (), ()
     rows = tuple(
         {
             "node": event.node,
             **sample.model_dump(exclude={"users"}),
             "users": _users(sample),
+            # What nearly all are takes no room.
+            "schedulable": None if sample.schedulable else False,
         }
-        for sample in samples
+        for sample in said.samples
     )
-    return rows if all(map(_counts, rows)) else ()
+    hosts = tuple(sample.model_dump() for sample in said.host)
+    have_names = all(is_fit(row["gpu"]) and is_fit(row["state"]) for row in rows)
+    return (rows, hosts) if have_names and all(map(_counts, (*rows, *hosts))) else ((), ())
 
 
 def _counts(row: Row) -> bool:
     """Whether sums over such rows stay what they are."""
-    numbers = [value for value in row.values() if isinstance(value, (int, float))]
+    numbers = ((name, value) for name, value in row.items() if isinstance(value, (int, float)))
     return (
-        _is_fit(row["gpu"])
-        and _is_fit(row["state"])
-        and all(abs(number) <= LARGEST for number in numbers)
+        all(abs(number) <= _most(name) for name, number in numbers)
         and 0 < row["seconds"] <= DAY_SECONDS
         and FIRST_YEAR < row["at"].year < LAST_YEAR
     )
+
+
+def _most(reading: str) -> float:
+    """Return what no host or GPU reaches; sums of years of it fit into a BIGINT."""
+    if reading.endswith("_bytes"):
+        return 2**60
+    return 1e12 if reading.startswith(("energy_", "network_")) else 1e9
 
 
 def _users(sample: Sample) -> list[Row] | None:
@@ -163,16 +178,12 @@ def _users(sample: Sample) -> list[Row] | None:
     users = [user.model_dump() for user in sample.users[:USERS]]
     for user in users:
         for name in ("user", "run", "entry", "container"):
-            user[name] = user[name] and _clean(user[name])[:NAME_CHARACTERS]
+            user[name] = user[name] and clean(user[name])[:NAME_CHARACTERS]
         if (user["memory_used_bytes"] or 0) > LARGEST:
             user["memory_used_bytes"] = None
     return users
 
 
-def _is_fit(name: str) -> bool:
+def is_fit(name: str) -> bool:
+    """Tell whether a name is short enough and has no NUL in it."""
     return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL keeps no NUL in a text."""
-    return text.replace("\0", "�")

@@ -25,7 +25,7 @@ AT_ONCE = 6
 """Five minutes of one node that are read together."""
 
 _Place = tuple[datetime, int, datetime, str]
-"""Slot, node, instant and GPU: in this order samples stay for ever."""
+"""Slot, node, instant and GPU (of the host none): in this order samples stay for ever."""
 
 
 async def answer(read: Read, query: HistoryQuery, names: Names) -> HistoryAnswer:
@@ -63,10 +63,12 @@ def _groups(
 ) -> Select[Any]:
     own = sample.c
     statement = select(own.slot, own.node).distinct()
-    if query.node is not None or query.gpu is not None:
+    if query.gpu is not None:
         devices = names.devices_of(query.node, query.gpu)
         nodes = {names.number[names.device[one].node] for one in devices}
         statement = statement.where(own.node.in_(nodes))
+    elif query.node is not None:
+        statement = statement.where(own.node == names.number[query.node])
     if query.since is not None:
         statement = statement.where(own.slot >= query.since - FIVE_MINUTES.width)
     if query.until is not None:
@@ -86,15 +88,16 @@ async def _samples(
     wanted = None if query.gpu is None else {*names.devices_of(query.node, query.gpu)}
     chunks = select(own.slot, own.node, own.data).where(tuple_(own.slot, own.node).in_(groups))
     for chunk in await read(chunks.order_by(own.id)):
-        for one in samples.read(chunk.data, wanted):
+        is_host = query.of == "host"
+        for one in samples.read_host(chunk.data) if is_host else samples.read(chunk.data, wanted):
             at = one["at"]
             if query.since is not None and at < query.since:
                 continue
             if query.until is not None and at >= query.until:
                 continue
-            device = names.device[one.pop("device")]
-            place = (chunk.slot, chunk.node, at, device.gpu)
-            found.setdefault(place, {"node": device.node, "gpu": device.gpu} | one)
+            gpu = {} if is_host else {"gpu": names.device[one.pop("device")].gpu}
+            place = (chunk.slot, chunk.node, at, gpu.get("gpu", ""))
+            found.setdefault(place, {"node": names.text[chunk.node]} | gpu | one)
     return sorted(found.items(), key=lambda one: one[0], reverse=True)
 
 

@@ -1,136 +1,188 @@
-"""Events by what only their data tell: the people, the workload, the state that they name.
+"""Events by what they name, from the lists of `mention`: any page costs what is on it.
 
-Data are kept packed, so no index knows what is in them. Events are looked through from the newest,
-a bounded number for one page; the cursor goes on where the looking ended, so that a filter finds
-what is far back, and no question holds the recorder up.
+Each list lies in the order of time. One of those that are asked for is gone through, the one that
+takes least; whether an event is in the others is looked up.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, select, type_coerce
+from sqlalchemy import ColumnElement, Select, exists, func, select, union
 
-from gleaner.bus.messages import EventKind, GpuCondition, HistoryAnswer, HistoryQuery, RunState
-from services.recorder.history import (
-    BadQuestion,
-    answer_of,
-    conditions,
-    cursor_of,
-    people,
-    rows_of,
-)
+from gleaner.bus.messages import EventKind, HistoryAnswer, HistoryQuery
+from services.recorder import tables
+from services.recorder.history import BadQuestion, answer_of, between, people, rows_of
+from services.recorder.mentions import STATES, Sort, about, is_of, what_of
 from services.recorder.names import Names
-from services.recorder.packing import unpack
 from services.recorder.questions import Read
-from services.recorder.tables import event, from_microseconds
 
-LOOKED_THROUGH = 10_000
-"""Events of one page: a seventh of a second or so."""
-AT_ONCE = 1500
-"""Between two readings others get their turn."""
+COUNTED = 50_000
+"""Events of a list; one that is longer is long."""
+LOOK_UP = 6
+"""To look an event up in another list takes so many times as long as to go on to the next."""
 
-_MICROSECONDS = type_coerce(event.c.at, BigInteger)
-_KINDS_WITH_ENTRY = frozenset({EventKind.GPU, EventKind.RUN, EventKind.SHORT_PROCESS})
-_KINDS_WITH_USER = _KINDS_WITH_ENTRY | {EventKind.PEOPLE}
-_STATES: Mapping[EventKind, Sequence[str]] = {
-    EventKind.GPU: tuple(GpuCondition),
-    EventKind.RUN: tuple(RunState),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """The lists about one thing under all its names; whoever fits is in one of them."""
+
+    about: Sequence[int]
+    devices: Sequence[int] | None = None
+    """Of a node's events those of these GPUs only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the events of an answer have in common."""
+
+    named: Sequence[Lists] = ()
+    whats: Sequence[int] | None = None
+    """One of these kinds and states; None: whatever it is."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether something is asked for that no event names."""
+        return self.whats == () or not all(one.about for one in self.named)
+
+    @property
+    def ways(self) -> Sequence[tuple[Lists, Sequence[Lists]]]:
+        """Which lists may be gone through, each with those that then are looked up."""
+        ways: list[tuple[Lists, Sequence[Lists]]] = [
+            (one, [other for other in self.named if other is not one]) for one in self.named
+        ]
+        if self.whats is not None:
+            ways.append((Lists(about=[about(Sort.WHAT, what) for what in self.whats]), self.named))
+        return ways
 
 
 def is_search(query: HistoryQuery) -> bool:
-    """Tell whether events have to be looked through for what a query asks."""
-    return query.what == "events" and any((query.user, query.entry, query.state))
+    """Tell whether a query is for events that name something."""
+    filters = (query.node, query.gpu, query.kind, query.user, query.entry, query.state)
+    return query.what == "events" and any(one is not None for one in filters)
 
 
 async def answer(
-    read: Read, query: HistoryQuery, names: Names, aliases: Mapping[str, str]
+    read: Read, query: HistoryQuery, names: Names, aliases: Mapping[str, str], now: datetime
 ) -> HistoryAnswer:
     """Return one page of the events that fit, or raise BadQuestion."""
-    kinds, fits = kinds_of(query), filter_of(query, aliases)
-    own = event.c
-    # As they lie there: to convert each value takes longer than to look into it.
-    columns = select(own.id, own.kind, type_coerce(own.data, LargeBinary), _MICROSECONDS)
-    if len(kinds) == 1:
-        # Several have no common order in the index of kinds.
-        columns = columns.where(own.kind == next(iter(kinds)))
-    found, looked = list[int](), 0
-    place, reached, is_over = query, None, not kinds
-    while not is_over and looked < LOOKED_THROUGH and len(found) <= query.limit:
-        some = await read(
-            columns.where(*conditions(place, names))
-            .order_by(own.at.desc(), own.id.desc())
-            .limit(AT_ONCE)
-        )
-        found += [one for one, kind, data, _ in some if kind in kinds and fits(unpack(data))]
-        looked += len(some)
-        is_over = len(some) < AT_ONCE
-        if some:
-            number, _, _, microseconds = some[-1]
-            reached = from_microseconds(microseconds)
-            place = query.model_copy(update={"cursor": cursor_of(reached, number)})
-    rows = await read(rows_of(query).where(own.id.in_(found[: query.limit + 1])))
+    wanted = wanted_of(query, names, aliases)
+    # First, for meanwhile older ones are taken in.
+    searched_back_to = await _searched_back_to(read, now)
+    rows: Sequence[Any] = ()
+    if not wanted.is_nothing:
+        found = [one for (one,) in await read(await _statement(read, query, wanted))]
+        rows = await read(rows_of(query).where(tables.event.c.id.in_(found))) if found else ()
     page = answer_of(query, rows)
-    if page.cursor is None and not is_over:
-        return page.model_copy(update={"cursor": place.cursor, "looked_back_to": reached})
-    return page
+    if page.cursor is not None or searched_back_to is None:
+        return page
+    is_within = query.since is not None and query.since >= searched_back_to
+    return page.model_copy(update={"looked_back_to": None if is_within else searched_back_to})
 
 
-def kinds_of(query: HistoryQuery) -> frozenset[str]:
-    """Return the kinds of events that can fit; raise BadQuestion for a state that nothing has."""
-    kinds = {query.kind} if query.kind else set(map(str, EventKind))
-    if query.user:
-        kinds &= _KINDS_WITH_USER
-    if query.entry:
-        kinds &= _KINDS_WITH_ENTRY
-    if query.state:
-        of_state = {kind for kind, states in _STATES.items() if query.state in states}
-        if not of_state:
-            known = dict.fromkeys(state for states in _STATES.values() for state in states)
-            told = ", ".join(known)
-            raise BadQuestion(f"nothing is ever {query.state!r}; state is one of {told}")
-        kinds &= of_state
-    return frozenset(kinds)
+def wanted_of(query: HistoryQuery, names: Names, aliases: Mapping[str, str]) -> Wanted:
+    """Return the lists that a query is about, or raise BadQuestion."""
+
+    def lists(sort: Sort, texts: Sequence[str]) -> Lists:
+        return Lists(about=[about(sort, names.number[one]) for one in texts if one in names.number])
+
+    named = list[Lists]()
+    if query.gpu is not None:
+        devices = names.devices_of(query.node, query.gpu)
+        nodes = sorted({names.device[one].node for one in devices})
+        of_nodes = lists(Sort.NODE, nodes)
+        named.append(Lists(about=of_nodes.about, devices=devices))
+    elif query.node is not None:
+        named.append(lists(Sort.NODE, [query.node]))
+    if query.user is not None:
+        named.append(lists(Sort.USER, people(query.user, aliases)))
+    if query.entry is not None:
+        named.append(lists(Sort.ENTRY, [query.entry]))
+    return Wanted(named=named, whats=_whats(query, names))
 
 
-def filter_of(query: HistoryQuery, aliases: Mapping[str, str]) -> Callable[[str], bool]:
-    """Return what tells by its data whether an event fits."""
-    users = people(query.user, aliases) if query.user else []
-    # To look into the text first is ten times as fast as to understand it.
-    texts = [[json.dumps(user)[1:-1] for user in users]]
-    texts += [[json.dumps(one)] for one in (query.entry, query.state) if one]
-
-    def fits(data: str) -> bool:
-        if not all(any(text in data for text in some) for some in texts if some):
-            return False
-        told = json.loads(data)
-        return (
-            (not users or _names_user(told, users))
-            and (not query.entry or query.entry in _values(told, "entry"))
-            and (not query.state or query.state == told.get("state"))
-        )
-
-    return fits
-
-
-def _names_user(data: Mapping[str, Any], users: Iterable[str]) -> bool:
-    named = {*_values(data, "user")}
-    reason = str(data.get("reason") or "") if "active" in data else ""
-    # Who is at a terminal is told in words only.
-    return any(
-        user in named
-        or reason.startswith(f"{user} is active")
-        or f"whether {user} is active" in reason
-        for user in users
-    )
+def _whats(query: HistoryQuery, names: Names) -> Sequence[int] | None:
+    """Return the kinds and states that can fit; raise BadQuestion for what nothing is or has."""
+    if query.kind is None and query.state is None:
+        return None
+    if query.kind not in (None, *EventKind) and what_of(str(query.kind)) not in names.number:
+        kinds_told = ", ".join(EventKind)
+        raise BadQuestion(f"no event is of the kind {query.kind!r}; kind is one of {kinds_told}")
+    known = dict.fromkeys(state for states in STATES.values() for state in states)
+    if query.state is not None and query.state not in known:
+        told = ", ".join(known)
+        raise BadQuestion(f"nothing is ever {query.state!r}; state is one of {told}")
+    if query.state is None:
+        kind = str(query.kind)
+        texts = [what_of(kind), *(what_of(kind, state) for state in STATES.get(kind, ()))]
+    else:
+        kinds = [query.kind] if query.kind is not None else list(STATES)
+        states = {kind: query.state for kind in kinds if query.state in STATES.get(kind, ())}
+        texts = [what_of(kind, state) for kind, state in states.items()]
+    return tuple(names.number[text] for text in texts if text in names.number)
 
 
-def _values(data: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield what an event and those who hold its GPU have under a name."""
-    holders = data.get("holders")
-    for one in (data, *(holders if isinstance(holders, list) else ())):
-        if isinstance(one, Mapping) and isinstance(one.get(name), str):
-            yield one[name]
+async def _searched_back_to(read: Read, now: datetime) -> datetime | None:
+    """Return since when all events can be found, while older ones are being taken in."""
+    own, mark = tables.event.c, tables.mentioned.c
+    oldest = select(own.received_at).where(own.id >= mark.since).order_by(own.id).limit(1)
+    found = await read(select(mark.since, oldest.scalar_subquery()))
+    return (found[0][1] or now) if found else None
+
+
+async def _statement(read: Read, query: HistoryQuery, wanted: Wanted) -> Select[Any]:
+    """Return the SELECT of the numbers of a page's events, and of one more."""
+    ways = wanted.ways
+    costs = [0] * len(ways)
+    if len(ways) > 1:
+        (lengths,) = await read(select(*(_length(query, way) for way, _ in ways)))
+        costs = [
+            length * (1 + LOOK_UP * len(others))
+            for length, (_, others) in zip(lengths, ways, strict=True)
+        ]
+    way, others = ways[costs.index(min(costs))]
+    pages = [_page(query, one, way, others, wanted.whats) for one in way.about]
+    # Who is known under two names may be in both lists.
+    every = union(*(select(page) for page in pages)).subquery() if len(pages) > 1 else pages[0]
+    newest_first = (every.c.at.desc(), every.c.event.desc())
+    return select(every.c.event).order_by(*newest_first).limit(query.limit + 1)
+
+
+def _length(query: HistoryQuery, way: Lists) -> Any:
+    own = tables.mention.c
+    in_time = between(query, own.at, own.event)
+    some = select(own.at).where(own.about.in_(way.about), *in_time).limit(COUNTED).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
+def _page(
+    query: HistoryQuery,
+    number: int,
+    way: Lists,
+    others: Sequence[Lists],
+    whats: Sequence[int] | None,
+) -> Any:
+    """Return the newest that fit of one list."""
+    own = tables.mention.alias()
+    wanted: list[ColumnElement[bool]] = [own.c.about == number]
+    wanted += between(query, own.c.at, own.c.event)
+    if whats is not None and not is_of(Sort.WHAT, number):
+        wanted.append(own.c.what.in_(whats))
+    if way.devices is not None:
+        wanted.append(own.c.device.in_(way.devices))
+    for other in others:
+        there = tables.mention.alias()
+        is_same = [
+            there.c.about.in_(other.about),
+            there.c.at == own.c.at,
+            there.c.event == own.c.event,
+        ]
+        if other.devices is not None:
+            is_same.append(there.c.device.in_(other.devices))
+        wanted.append(exists().where(*is_same))
+    newest_first = (own.c.at.desc(), own.c.event.desc())
+    some = select(own.c.at, own.c.event).where(*wanted).order_by(*newest_first)
+    return some.limit(query.limit + 1).subquery()

@@ -23,6 +23,7 @@ from services.recorder.latest import Latest
 from services.recorder.limit import Limit
 from services.recorder.local_time import machine_zone
 from services.recorder.retention import Retention
+from services.recorder.searchable import make_searchable
 from services.recorder.settings import RecorderSettings
 from services.recorder.store import Store
 from services.recorder.tidy import Tidying
@@ -110,6 +111,7 @@ class Recorder:
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
             group.create_task(self._roll_up(), name="roll-ups")
+            group.create_task(make_searchable(self._store), name="search")
             group.create_task(self._keep_looking(), name="condition")
             group.create_task(self._tidy_up(), name="retention")
 
@@ -330,8 +332,10 @@ class Recorder:
             except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 logger.debug("%s: cannot be looked at: %s", self._store.name, words_of(error))
             self._say_state()
+            # `wait_for` of Python 3.11 forgets that it was cancelled where both come at once.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_soon.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_soon.wait()
 
 
 def _now() -> datetime:

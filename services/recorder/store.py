@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gleaner.bus.messages import Inventory
-from services.recorder import accounting, space, tables
+from services.recorder import accounting, mentioning, space, tables
 from services.recorder.batch import DeadLetter, Number, batch_of, write_batch
 from services.recorder.condition import Condition, look
 from services.recorder.database import Database
@@ -174,6 +174,15 @@ class Store:
         """Count some of the five minutes that something came for; return how many, 0 when done."""
         async with self._database.turn, self._change() as connection:
             return await accounting.roll_up(connection, self.names, self.local, now)
+
+    @whole
+    async def mention_older(self) -> int:
+        """Take in some events from before there was an index of what they name.
+
+        Return how many are left at most, 0 when done.
+        """
+        async with self._database.turn, self._change() as connection:
+            return await mentioning.mention_older(connection, self.names)
 
     @whole
     async def seal(self, before: datetime) -> int:

@@ -8,6 +8,8 @@ tables; a test keeps the two alike.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +30,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from services.recorder import rollup, use
+from services.recorder import hours, rollup, use
 from services.recorder.columns import (
     Fixed,
     Instant,
@@ -107,8 +109,30 @@ event = Table(
     Column("data", Packed, nullable=False),
     UniqueConstraint("stream", "sequence"),
     Index(None, "at", "id"),
-    Index(None, "node", "at", "id"),
-    Index(None, "kind", "at", "id"),
+)
+
+# The events that are about something, in the order of time; see `mentions`.
+mention = Table(
+    "mention",
+    metadata,
+    Column("about", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("event", BigInteger, nullable=False),
+    # Of every event, so that to ask for both takes one list.
+    Column("what", BigInteger, nullable=False),
+    # In the list of its node.
+    Column("device", BigInteger),
+    PrimaryKeyConstraint("about", "at", "event"),
+    sqlite_with_rowid=False,
+)
+
+# From which event on all are in `mention`, while older ones still have to be taken in; else none.
+# Of those just before they are in up to the next one.
+mentioned = Table(
+    "mentioned",
+    metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False),
 )
 
 run = Table(
@@ -136,8 +160,9 @@ run = Table(
     ),
     Column("simulated", Boolean, nullable=False),
     PrimaryKeyConstraint("node", "run"),
-    Index(None, "first_at", "node", "run"),
 )
+# What runs are asked for by: only those that fit need to be looked at.
+Index("ix_run_asked", run.c.first_at, run.c.node, run.c.run, run.c.state, run.c.entry, run.c.user)
 _is_evicted = run.c.noticed_to_term_seconds.is_not(None)
 # All that is asked of evictions: their runs need not be looked at.
 Index(
@@ -151,7 +176,7 @@ Index(
     postgresql_where=_is_evicted,
 )
 
-# What one event says of one node's GPUs in one five minutes; see `samples`.
+# What one event says of one node and its GPUs in one five minutes; see `samples`.
 sample = Table(
     "sample",
     metadata,
@@ -217,27 +242,64 @@ def _sum(name: str, *, nullable: bool = False) -> Column[float]:
     return Column(name, Fixed(parts_of(name)), nullable=nullable)
 
 
-def _rolled(tier: str) -> Table:
+def _rolled(name: str, owner: str, kind: rollup.Kind) -> Table:
     gauges = (
         # The seconds are NULL where they are all the seconds of the row.
         _sum(f"{gauge}_{what}", nullable=what != "sum")
-        for gauge in rollup.GAUGES
+        for gauge in kind.gauges
         for what in ("sum", "seconds", "min", "max")
     )
+    energy = (_sum("energy_joules"), _sum("energy_seconds", nullable=True))
     return Table(
-        f"sample_{tier}",
+        name,
         metadata,
-        Column("device", BigInteger, nullable=False),
+        Column(owner, BigInteger, nullable=False),
         Column("start", Slot, nullable=False),
         Column("samples", BigInteger, nullable=False),
         # Each sample has one state: its seconds are the sum of these.
-        *(_sum(f"{state}_seconds") for state in rollup.STATES),
-        _sum("energy_joules"),
-        _sum("energy_seconds", nullable=True),
+        *(_sum(f"{state}_seconds") for state in kind.states),
+        *(energy if kind.has_energy else ()),
         *gauges,
-        PrimaryKeyConstraint("device", "start"),
+        PrimaryKeyConstraint(owner, "start"),
+        sqlite_with_rowid=False,
+        info={"kind": kind},
+    )
+
+
+def kind_of(table: Table) -> rollup.Kind | None:
+    """Return what a table sums up; None if it is no roll-up."""
+    kind: rollup.Kind | None = table.info.get("kind")
+    return kind
+
+
+def _hours(name: str, owner: str) -> Table:
+    """The hours that begin on one day of UTC; see `hours`."""
+    return Table(
+        name,
+        metadata,
+        Column(owner, BigInteger, nullable=False),
+        Column("start", Slot, nullable=False),
+        Column("data", LargeBinary, nullable=False),
+        PrimaryKeyConstraint(owner, "start"),
         sqlite_with_rowid=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rolled:
+    """Where all roll-ups of one kind of thing are."""
+
+    kind: rollup.Kind
+    columns: hours.Columns
+    rows: Mapping[rollup.Tier, Table]
+    hours: Table
+    has_sum_of_all: bool
+    """As those of EVERY."""
+
+    def owner(self, table: Table) -> Column[int]:
+        """Return whose a row is."""
+        column: Column[int] = table.c[0]
+        return column
 
 
 def _used() -> tuple[Column[float], ...]:
@@ -254,19 +316,27 @@ def _who() -> tuple[Column[Any], ...]:
     )
 
 
-rolled = {tier: _rolled(tier.name) for tier in rollup.TIERS if tier is not rollup.HOUR}
-"""By tier; hours lie otherwise."""
-sample_5m, sample_1d, sample_1mo = rolled.values()
+sample_5m = _rolled("sample_5m", "device", rollup.GPU)
+sample_1h = _hours("sample_1h", "device")
+sample_1d = _rolled("sample_1d", "device", rollup.GPU)
+sample_1mo = _rolled("sample_1mo", "device", rollup.GPU)
+host_5m = _rolled("host_5m", "node", rollup.HOST)
+host_1h = _hours("host_1h", "node")
+host_1d = _rolled("host_1d", "node", rollup.HOST)
 
-# The hours that begin on one day of UTC; see `hours`.
-sample_1h = Table(
-    "sample_1h",
-    metadata,
-    Column("device", BigInteger, nullable=False),
-    Column("start", Slot, nullable=False),
-    Column("data", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("device", "start"),
-    sqlite_with_rowid=False,
+GPUS = Rolled(
+    kind=rollup.GPU,
+    columns=hours.OF_GPU,
+    rows={rollup.FIVE_MINUTES: sample_5m, rollup.DAY: sample_1d, rollup.MONTH: sample_1mo},
+    hours=sample_1h,
+    has_sum_of_all=True,
+)
+HOSTS = Rolled(
+    kind=rollup.HOST,
+    columns=hours.OF_HOST,
+    rows={rollup.FIVE_MINUTES: host_5m, rollup.DAY: host_1d},
+    hours=host_1h,
+    has_sum_of_all=False,
 )
 
 # Who used what, all GPUs together.
@@ -320,17 +390,19 @@ session = Table(
     Column("end", Instant, nullable=False),
     _sum("interval"),
     *_used(),
-    Index(None, "device", "end"),
+    # With the other end of a session too: what lies outside a span need not be looked at.
+    Index(None, "device", "end", "begin"),
     Index(None, "begin", "id"),
-    Index(None, "user", "begin", "id"),
+    Index(None, "user", "begin", "id", "end"),
 )
 
 
 def seconds_of(table: Table, name: str = "seconds") -> Any:
     """Return the seconds of a row of a roll-up, or those that a gauge was known for."""
-    total: Any = sum((table.c[f"{state}_seconds"] for state in rollup.STATES[1:]), start=table.c[
-        f"{rollup.STATES[0]}_seconds"
-    ])  # fmt: skip
+    kind = kind_of(table)
+    assert kind is not None
+    first, *others = (table.c[f"{state}_seconds"] for state in kind.states)
+    total: Any = sum(others, start=first)
     if name != "seconds":
         total = func.coalesce(table.c[name], total)
     return type_coerce(total, Fixed(parts_of(name)))
@@ -340,7 +412,7 @@ def named(table: Table) -> Select[Any]:
     """Return the SELECT of a table with names in place of numbers."""
     source: Any = table
     columns: list[Any] = []
-    is_rolled = table in rolled.values()
+    is_rolled = kind_of(table) is not None
     for column in table.c:
         match column.name:
             case "device":

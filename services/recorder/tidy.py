@@ -12,7 +12,12 @@ from sqlalchemy import Delete, Select, Table, func, select
 
 from services.recorder import hour_rows, tables
 from services.recorder.limit import Kept, Limit, horizons
-from services.recorder.retention import Retention, deletion, deletion_of_rolled
+from services.recorder.retention import (
+    Retention,
+    deletion,
+    deletion_of_mentions,
+    deletions_of_five_minutes,
+)
 from services.recorder.rollup import HOUR, start_of
 from services.recorder.store import Store
 
@@ -21,7 +26,14 @@ logger = logging.getLogger(__name__)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 PAUSE_SECONDS = 0.05
 """Between two small transactions, for the writer."""
-_SHRINK = (tables.sample, tables.sample_5m, tables.stretch, tables.event)
+_SHRINK = (
+    tables.sample,
+    tables.sample_5m,
+    tables.host_5m,
+    tables.stretch,
+    tables.mention,
+    tables.event,
+)
 
 
 class Tidying:
@@ -132,8 +144,10 @@ class Tidying:
             case Kept.SAMPLES:
                 await self._seal(horizon)
             case Kept.FIVE_MINUTES:
-                await self._repeat(deletion_of_rolled(tables.sample_5m, horizon))
+                for statement in deletions_of_five_minutes(horizon):
+                    await self._repeat(statement)
             case Kept.EVENTS:
+                await self._repeat(deletion_of_mentions(horizon))
                 await self._repeat(deletion(tables.event, tables.event.c.at < horizon))
 
     async def _seal(self, before: datetime) -> None:

@@ -16,6 +16,11 @@ PARTS: dict[str, float] = {
     "sm_clock_mhz": 1,
     "fan_percent": 1,
     "utilization": 1,
+    "cpu_percent": 10,
+    "load_1_minute": 100,
+    "network_received_bytes_per_second": 1,
+    "network_sent_bytes_per_second": 1,
+    "disk_used_percent": 10,
 }
 """By gauge. What one of them comes to is rounded once, for each five minutes."""
 

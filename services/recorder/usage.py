@@ -64,10 +64,10 @@ async def _of_states(read: Read, question: Question, known: Known, by: str) -> l
     pieces, found = list[Any](), list[_Totals]()
     for part, offset in _parts(question, known, by, finer.get(by, (HOUR, DAY, MONTH))):
         if part.tier is HOUR:
-            mine = await hour_rows.between(read, wanted, part.begin, part.end)
+            mine = await hour_rows.between(read, tables.GPUS, wanted, part.begin, part.end)
             found += _of_hours(mine, by, offset)
             continue
-        table = tables.rolled[part.tier]
+        table = tables.GPUS.rows[part.tier]
         keys = {"device": table.c.device} if by in _OF_DEVICE else _start(by, table, offset)
         total = {name: table.c[name] for name in _STATE_SUMS if name in table.c}
         total |= {

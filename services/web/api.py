@@ -17,11 +17,12 @@ from gleaner import __version__
 from gleaner.bus.message import Utc
 from gleaner.bus.messages import Blocker, RecorderState, RequestKind
 from services.web.downloads import Downloads, add_downloads
-from services.web.history_api import KINDS, RUN_STATES, Problem, make_history
+from services.web.history_api import KINDS, REFUSALS, RUN_STATES, Problem, make_history
 from services.web.live import Live
 from services.web.misread import unknown
 from services.web.pages import CARDS_MAX
 from services.web.questions import NoAnswer, Questions
+from services.web.recorded import Refused, one_page
 from services.web.refusals import OneOf, only_known, refuse
 from services.web.view import Gpu, Node, ShownRun, Snapshot
 
@@ -174,10 +175,7 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
 
     @api.get(
         "/events",
-        responses={
-            400: {"model": Problem, "description": "The recorder cannot make sense of it."},
-            503: {"model": Problem, "description": "The recorder did not answer."},
-        },
+        responses=REFUSALS,
     )
     async def events(
         what: Literal["events", "runs"] = "events",
@@ -190,13 +188,14 @@ def make_api(live: Live, questions: Questions) -> FastAPI:
     ) -> Events:
         """Return what was recorded, newest first, in pages."""
         try:
-            answer = await questions.history(
-                what, node=node, kind=kind, since=since, until=until, limit=limit, cursor=cursor
-            )
+            answer = await one_page(
+                questions, what, node=node, kind=kind, since=since, until=until,
+                limit=limit, cursor=cursor,
+            )  # fmt: skip
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
-        if answer.error is not None:
-            raise HTTPException(400, answer.error)
+        except Refused as error:
+            raise HTTPException(error.status, str(error)) from error
         return Events(rows=answer.rows, cursor=answer.cursor)
 
     downloads = Downloads(questions)

@@ -23,10 +23,12 @@ from gleaner.export import (
     NoParquet,
     Row,
     What,
+    asked_of,
     encoder,
     pages,
 )
 from services.web.questions import NoAnswer, Questions
+from services.web.recorded import Refused, answered
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,11 @@ AT_ONCE = 4
 
 
 class _Refused(NoAnswer):
-    """The recorder cannot make sense of the question; for a later page: cannot just now."""
+    """The recorder does not answer the question; for a later page: cannot just now."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(str(refusal))
+        self.status = refusal.status
 
 
 class Download(StreamingResponse):
@@ -60,16 +66,15 @@ class Downloads:
         self._questions = questions
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def file(
-        self, what: str, table: Encoder, form: Format = "csv", **filters: Any
-    ) -> Download:
+    async def file(self, name: str, table: Encoder, form: Format = "csv", **asked: Any) -> Download:
         """Return a file of all rows, or raise HTTPException where not even its first page comes."""
 
         async def ask(cursor: str | None) -> HistoryAnswer:
-            answer = await self._questions.history(what, limit=PAGE_ROWS, cursor=cursor, **filters)
-            if answer.error is not None:
-                raise _Refused(answer.error)
-            return answer
+            answer = await self._questions.history(limit=PAGE_ROWS, cursor=cursor, **asked)
+            try:
+                return answered(answer)
+            except Refused as error:
+                raise _Refused(error) from error
 
         if self._places.locked():
             raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
@@ -77,13 +82,13 @@ class Downloads:
         try:
             first = await anext(found)
         except _Refused as error:
-            raise HTTPException(400, str(error)) from error
+            raise HTTPException(error.status, str(error)) from error
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
         return Download(
             self._parts(table, [*first], found),
             media_type=MEDIA_TYPES[form],
-            headers={"Content-Disposition": f'attachment; filename="gleaner-{what}.{form}"'},
+            headers={"Content-Disposition": f'attachment; filename="gleaner-{name}.{form}"'},
         )
 
     async def _parts(
@@ -110,7 +115,7 @@ def add_downloads(api: FastAPI, downloads: Downloads, problem: type[BaseModel]) 
                 "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()},
                 "description": "The file, newest first, as it comes.",
             },
-            400: refusal("The recorder cannot make sense of it."),
+            404: refusal("Something is named that was never recorded."),
             501: refusal("What writes Parquet is not installed."),
             503: refusal("The recorder did not answer, or too many downloads run."),
         },
@@ -128,6 +133,5 @@ def add_downloads(api: FastAPI, downloads: Downloads, problem: type[BaseModel]) 
             table = encoder(what, form)
         except NoParquet as error:
             raise HTTPException(501, str(error)) from error
-        return await downloads.file(
-            what, table, form, node=node, user=user, since=since, until=until
-        )
+        about = asked_of(what) | {"node": node, "user": user, "since": since, "until": until}
+        return await downloads.file(what, table, form, **about)

@@ -15,7 +15,7 @@ from services.web.live_parts import HAPPENED, RECORDER, Part
 from services.web.misread import left_out, unknown
 from services.web.names import find_gpu, index_of
 from services.web.recorded import Found, ask, nothing
-from services.web.series import data_of, series_of
+from services.web.series import Series, data_of, host_series_of, series_of
 from services.web.sharing import Written
 from services.web.spans import CHART_PRESETS, Span, span_of
 from services.web.view import Gpu, Node
@@ -35,11 +35,12 @@ GPU_PARTS = ("now", *NODE_PARTS, "sessions")
 async def past_of_node(desk: Desk, node: str, asked: Asked) -> dict[str, Any]:
     """Return what the page of a node shows below what is now."""
     span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
-    events, series = await asyncio.gather(
+    events, series, of_host = await asyncio.gather(
         ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node)
         if asked.wants("happened")
         else nothing(),
         _series(desk, span, asked, node=node),
+        _series(desk, span, asked, node=node, of="host"),
     )
     return {
         "place": asked.place,
@@ -48,9 +49,9 @@ async def past_of_node(desk: Desk, node: str, asked: Asked) -> dict[str, Any]:
         "misread": left_out(asked.words, (*SPAN, *NODE_WORDS)),
         "live": _live(node, span),
         "events": [past.event_of(row) for row in events.rows],
-        "problem": first_problem(series, events),
-        "silent": is_silent(series, events),
-        **chart_values(series, span, asked.words),
+        "problem": first_problem(series, of_host, events),
+        "silent": is_silent(series, of_host, events),
+        **chart_values(series, span, asked.words, host_series_of(of_host.rows, span)),
     }
 
 
@@ -155,11 +156,15 @@ async def _series(desk: Desk, span: Span, asked: Asked, **about: str) -> Found:
     )
 
 
-def chart_values(found: Found, span: Span, asked: Mapping[str, str]) -> dict[str, Any]:
+def chart_values(
+    found: Found, span: Span, asked: Mapping[str, str], host: Series | None = None
+) -> dict[str, Any]:
     series = series_of(found.rows, span)
+    drawn = {"readings": series, "host": host}
     return {
         "series": series,
+        "host": host,
         "series_problem": found.problem,
-        "chart_data": {"readings": data_of(series)} if series else None,
+        "chart_data": {name: data_of(one) for name, one in drawn.items() if one},
         **span_values(span, asked, CHART_PRESETS),
     }

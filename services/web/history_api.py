@@ -35,7 +35,7 @@ class HistoryPage(BaseModel):
     cursor: str | None
     """Ask with this for the next page; null: that was all."""
     looked_back_to: Utc | None = None
-    """Where there are fewer rows than asked for, and a cursor: so far back was looked."""
+    """Only so far back could be searched just now, after an update; null: everything was."""
 
 
 class Question(BaseModel):
@@ -62,6 +62,9 @@ class PagedQuestion(Question):
 class SeriesQuestion(PagedQuestion):
     """How one GPU or node fared."""
 
+    of: Literal["host"] | None = Field(
+        None, description="`host`: the node's own CPU, memory, network and disks; else its GPUs."
+    )
     points: int | None = Field(
         None, ge=1, le=5000, description="At most about so many; the resolution follows."
     )
@@ -107,10 +110,15 @@ class QuotasQuestion(BaseModel):
     cursor: str | None = Field(None, max_length=400)
 
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "Something is named that was never recorded."},
+    422: {"model": Problem, "description": "It makes no sense, and the answer says why."},
+    503: {"model": Problem, "description": "The recorder did not answer."},
+}
+"""Of all that the recorder is asked for."""
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-    400: {"model": Problem, "description": "The recorder cannot make sense of it, and says why."},
-    503: {"model": Problem, "description": "The recorder did not answer."},
+    **REFUSALS,
 }
 
 
@@ -121,19 +129,19 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
     async def answer(what: What, asked: BaseModel) -> HistoryPage | Response:
         filters = asked.model_dump(exclude_none=True, exclude={"format", "cursor", "limit"})
         if getattr(asked, "format", "json") == "csv":
-            return await downloads.file(what, _table(what, filters), **filters)
+            return await downloads.file(what, _table(what, filters), what=what, **filters)
         paging = asked.model_dump(exclude_none=True, include={"cursor", "limit"})
         try:
             page = await one_page(questions, what, **filters, **paging)
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error
         except Refused as error:
-            raise HTTPException(400, str(error)) from error
+            raise HTTPException(error.status, str(error)) from error
         return HistoryPage(rows=page.rows, cursor=page.cursor, looked_back_to=page.looked_back_to)
 
     @routes.get("/series", response_model=HistoryPage)
     async def series(asked: Annotated[SeriesQuestion, Query()]) -> Any:
-        """Return readings of one GPU or node over time, newest first."""
+        """Return readings of one GPU, of a node's GPUs or of its host over time, newest first."""
         return await answer("series", asked)
 
     @routes.get("/usage", response_model=HistoryPage)
@@ -172,7 +180,9 @@ def make_history(questions: Questions, downloads: Downloads) -> APIRouter:
 def _table(what: What, filters: dict[str, Any]) -> Encoder:
     """Return what writes an answer as CSV, with its heading even where there is nothing."""
     match what:
-        case "series" | "quotas" | "latencies":
+        case "series":
+            return csv_with(columns_of(what, of_host=filters.get("of") == "host"))
+        case "quotas" | "latencies":
             return csv_with(columns_of(what))
         case "usage":
             return csv_with(columns_of(what, filters["by"], of_one_user="user" in filters))

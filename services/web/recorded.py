@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from gleaner.bus.messages import HistoryAnswer
 from services.web.questions import NoAnswer, Questions
 
 Row = dict[str, JsonValue]
 What = Literal["events", "runs", "samples", "sessions", "series", "usage", "quotas", "latencies"]
 PAGE_ROWS = 1000
-SEARCH_SECONDS = 2.0
-"""So long it is looked further back for one page, where the recorder has to search."""
 
 
 class Refused(Exception):
-    """The recorder cannot make sense of a question; the text is its own."""
+    """The recorder does not answer a question; the text is its own."""
+
+    def __init__(self, error: str, *, is_unknown: bool = False) -> None:
+        super().__init__(error.rstrip("."))
+        self.is_unknown = is_unknown
+        """Whether something is named in it that was never recorded."""
+
+    @property
+    def status(self) -> int:
+        """The status by which the API tells what is unknown from what makes no sense."""
+        return 404 if self.is_unknown else 422
+
+    @property
+    def sentence(self) -> str:
+        """The same for people to read."""
+        return _sentence(str(self) if self.is_unknown else f"the recorder says: {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +43,7 @@ class Found:
     cursor: str | None = None
     """Where what is not in `rows` begins; None: that was all."""
     looked_back_to: datetime | None = None
-    """So far back it was looked for more rows than these; None: there was no need."""
+    """Only so far back could be searched just now; None: everything was."""
     problem: str | None = None
     """Why there are no (more) rows, for people to read."""
     is_silent: bool = False
@@ -53,7 +66,7 @@ async def ask(questions: Questions, what: What, *, most: int = PAGE_ROWS, **filt
         why = _sentence(str(error))
         return Found(rows=tuple(rows), cursor=cursor, problem=why, is_silent=True)
     except Refused as error:
-        return Found(rows=tuple(rows), cursor=cursor, problem=f"The recorder says: {error}.")
+        return Found(rows=tuple(rows), cursor=cursor, problem=error.sentence)
 
 
 async def nothing() -> Found:
@@ -64,30 +77,27 @@ async def nothing() -> Found:
 async def search(
     questions: Questions, what: What, *, limit: int, cursor: str | None, **filters: Any
 ) -> Found:
-    """Return at most so many rows, looking back as far as a reader waits for a page."""
-    found = Found(cursor=cursor)
-    clock = asyncio.get_running_loop().time
-    until = clock() + SEARCH_SECONDS
+    """Return one page; what went wrong is part of it."""
     try:
-        while True:
-            left = limit - len(found.rows)
-            page = await one_page(questions, what, limit=left, cursor=found.cursor, **filters)
-            found = replace(page, rows=found.rows + page.rows)
-            if page.looked_back_to is None or clock() >= until:
-                return found
+        return await one_page(questions, what, limit=limit, cursor=cursor, **filters)
     except NoAnswer as error:
-        return replace(found, problem=_sentence(str(error)), is_silent=True)
+        return Found(cursor=cursor, problem=_sentence(str(error)), is_silent=True)
     except Refused as error:
-        return replace(found, problem=f"The recorder says: {error}.")
+        return Found(cursor=cursor, problem=error.sentence)
 
 
 async def one_page(questions: Questions, what: What, **filters: Any) -> Found:
-    """Return one page; raise NoAnswer if nobody answers, Refused if it makes no sense."""
-    answer = await questions.history(what, **filters)
-    if answer.error is not None:
-        raise Refused(answer.error.rstrip("."))
+    """Return one page; raise NoAnswer if nobody answers, Refused if it has no answer."""
+    answer = answered(await questions.history(what, **filters))
     return Found(rows=answer.rows, cursor=answer.cursor, looked_back_to=answer.looked_back_to)
 
 
+def answered(answer: HistoryAnswer) -> HistoryAnswer:
+    """Return what is an answer, else raise Refused."""
+    if answer.error is not None:
+        raise Refused(answer.error, is_unknown=answer.unknown is not None)
+    return answer
+
+
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from gleaner.fleet import DIVIDED
 from services.web import drawing
 from services.web.spans import Span
 
 STATES = ("idle", "ours", "busy", "held", "dirty", "lost", "unknown")
 """From what is free to what nobody knows; the lanes of the ribbon."""
+USED_IN_PARTS = f"{DIVIDED}: its MIG devices are used instead"
 ALWAYS_SHOWN = ("idle", "ours", "busy", "held", "unknown")
 GAP_STEPS = 1.5
 
@@ -30,6 +32,8 @@ class Gauge:
     top: float | None = None
     """Where the axis ends, whatever the values."""
     decimals: int = 0
+    larger: tuple[tuple[float, str], ...] = ()
+    """Factors and units for values that are a thousand times as large, and a million times."""
 
 
 GAUGES = (
@@ -37,6 +41,20 @@ GAUGES = (
     Gauge(name="memory_used_bytes", title="Memory", unit="GiB", factor=2**-30, decimals=1),
     Gauge(name="power_watts", title="Power", unit="W"),
     Gauge(name="temperature_celsius", title="Temperature", unit="°C"),
+)
+
+
+_BYTES = Gauge(
+    name="", title="", unit="kB/s", factor=1e-3, decimals=1, larger=((1e-6, "MB/s"), (1e-9, "GB/s"))
+)
+HOST_GAUGES = (
+    # Of many cores, one is less than a percent.
+    Gauge(name="cpu_percent", title="CPU", unit="%", top=100, decimals=1),
+    Gauge(name="load_1_minute", title="Load over a minute", unit="", decimals=1),
+    Gauge(name="memory_used_bytes", title="Memory", unit="GiB", factor=2**-30, decimals=1),
+    Gauge(name="disk_used_percent", title="Fullest disk", unit="%", top=100),
+    replace(_BYTES, name="network_received_bytes_per_second", title="Network in"),
+    replace(_BYTES, name="network_sent_bytes_per_second", title="Network out"),
 )
 
 
@@ -66,7 +84,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Everything that the charts of one GPU or node show."""
+    """Everything that the charts of one GPU, of a node's GPUs or of its host show."""
 
     since: datetime
     until: datetime
@@ -77,6 +95,7 @@ class Series:
     """Of the buckets, oldest first; a gap is a bucket without anything."""
     charts: tuple[Chart, ...]
     lanes: tuple[str, ...]
+    """Of the ribbon; of a host there is none."""
     shares: Mapping[str, tuple[float | None, ...]]
     """Of each state in each bucket, from 0 to 1."""
     ribbon: tuple[drawing.Stretch, ...]
@@ -86,7 +105,12 @@ class Series:
     """Newest first, without the gaps."""
 
 
-def series_of(rows: Iterable[Row], span: Span) -> Series | None:
+def series_of(
+    rows: Iterable[Row],
+    span: Span,
+    gauges: Sequence[Gauge] = GAUGES,
+    states: Sequence[str] = STATES,
+) -> Series | None:
     """Return the charts that rows of a series make; None if there is nothing to show."""
     found = sorted((row for row in rows if row.get("seconds")), key=lambda row: str(row["start"]))
     if not found:
@@ -99,15 +123,16 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
     ends = [(start + resolution - span.since) / span.length * drawing.WIDTH for start in starts]
     middles = [end - resolution / span.length * drawing.WIDTH / 2 for end in ends]
     parts = [row for _, row in buckets]
-    shares = {state: tuple(_share(row, state) for row in parts) for state in STATES}
-    lanes = tuple(s for s in STATES if s in ALWAYS_SHOWN or any(shares[s]))
+    shares = {state: tuple(_share(row, state) for row in parts) for state in states}
+    lanes = tuple(s for s in states if s in ALWAYS_SHOWN or any(shares[s]))
+    charts = tuple(_chart(gauge, parts, middles) for gauge in gauges)
     return Series(
         since=span.since,
         until=span.until,
         resolution=resolution,
         reach=reach,
         starts=starts,
-        charts=tuple(_chart(gauge, parts, middles) for gauge in GAUGES),
+        charts=charts,
         lanes=lanes,
         shares=shares,
         ribbon=tuple(
@@ -117,8 +142,14 @@ def series_of(rows: Iterable[Row], span: Span) -> Series | None:
         ),
         ribbon_summary=_time_in_states(found),
         gaps=sum(row is None for row in parts),
-        lines=tuple(_line(row) for row in reversed(found)),
+        lines=tuple(_line(row, [chart.gauge for chart in charts]) for row in reversed(found)),
     )
+
+
+def host_series_of(rows: Iterable[Row], span: Span) -> Series | None:
+    """Return the charts of a host; None if there is nothing to show."""
+    # A recorder that knows nothing of hosts answers with what it knows of GPUs.
+    return series_of((row for row in rows if "cpu_percent" in row), span, HOST_GAUGES, states=())
 
 
 def data_of(series: Series) -> dict[str, Any]:
@@ -182,6 +213,8 @@ def _share(row: Row | None, state: str) -> float | None:
 
 
 def _chart(gauge: Gauge, parts: Sequence[Row | None], middles: Sequence[float]) -> Chart:
+    gauge = _fitting(gauge, parts)
+
     def values(suffix: str) -> tuple[float | None, ...]:
         return tuple(_value(gauge, row, suffix) for row in parts)
 
@@ -197,6 +230,15 @@ def _chart(gauge: Gauge, parts: Sequence[Row | None], middles: Sequence[float]) 
         band_path=drawing.band_path(middles, low, high, top),
         line_path=drawing.line_path(middles, mean, top),
     )
+
+
+def _fitting(gauge: Gauge, parts: Sequence[Row | None]) -> Gauge:
+    """Return a gauge in the unit in which the highest value is neither tiny nor huge."""
+    highest = max((float(row.get(f"{gauge.name}_max") or 0) for row in parts if row), default=0.0)
+    for factor, unit in gauge.larger:
+        if highest * factor >= 1:
+            gauge = replace(gauge, factor=factor, unit=unit)
+    return gauge
 
 
 def _value(gauge: Gauge, row: Row | None, suffix: str) -> float | None:
@@ -220,7 +262,8 @@ def _summary(
     lowest = min((one for one in low if one is not None), default=average)
     highest = max((one for one in high if one is not None), default=average)
     numbers = (f"{one:.{gauge.decimals}f}" for one in (average, lowest, highest))
-    return "mean {} {unit}, from {} to {} {unit}".format(*numbers, unit=gauge.unit)
+    unit = f" {gauge.unit}" if gauge.unit else ""
+    return "mean {}{unit}, from {} to {}{unit}".format(*numbers, unit=unit)
 
 
 def _time_in_states(found: Sequence[Row]) -> str:
@@ -233,6 +276,9 @@ def _time_in_states(found: Sequence[Row]) -> str:
 
 def _states_text(seconds: Mapping[str, float]) -> str:
     total = sum(seconds.values())
+    if not total:
+        # Who could use it counts time, whatever it did.
+        return USED_IN_PARTS
     in_order = sorted((state for state in STATES if seconds.get(state)), key=lambda s: -seconds[s])
     return ", ".join(f"{state} {_percent(seconds[state] / total)}" for state in in_order)
 
@@ -242,10 +288,10 @@ def _percent(share: float) -> str:
     return f"{percent:.0f} %" if percent >= 1 else "< 1 %"
 
 
-def _line(row: Row) -> Line:
+def _line(row: Row, gauges: Sequence[Gauge]) -> Line:
     return Line(
         start=datetime.fromisoformat(str(row["start"])),
-        cells=tuple(_cell(gauge, row) for gauge in GAUGES),
+        cells=tuple(_cell(gauge, row) for gauge in gauges),
         states=_states_text({s: float(row.get(f"{s}_seconds") or 0) for s in STATES}),
     )
 

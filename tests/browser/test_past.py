@@ -87,10 +87,30 @@ def test_a_gpu_has_its_charts_and_their_numbers(open_page: Open) -> None:
 def test_a_node_is_live_above_and_has_its_past_below(open_page: Open) -> None:
     page = open_page(NODE)
 
-    assert drawn(page) == 5
+    assert drawn(page) == 11
     expect(page).to_have_title("atlas – Gleaner")
     page.locator("#past").get_by_role("link", name="GPU 5").click()
     expect(page.locator("h1")).to_contain_text("GPU 5 of atlas")
+
+
+def test_a_host_has_its_charts_and_their_numbers(open_page: Open) -> None:
+    page = open_page(NODE)
+    host = page.get_by_role("region", name="The host")
+
+    expect(host.locator(".plot canvas")).to_have_count(6)
+    for chart in ("CPU", "Load over a minute", "Memory", "Fullest disk", "Network in"):
+        expect(host.get_by_role("img", name=re.compile(f"^{chart} 2.* mean"))).to_be_visible()
+    expect(host.get_by_text("A point stands for 30 min")).to_contain_text("1 gap")
+    host.get_by_text("These charts as a table").click()
+    table = host.get_by_role("table", name=re.compile("Readings of the host of atlas"))
+    expect(table.get_by_role("columnheader")).to_have_count(7)
+    expect(table).to_contain_text("Network in, MB/s")
+    with page.expect_download() as download:
+        host.get_by_role("link", name="CSV").click()
+    assert ",cpu_percent," in download.value.path().read_text().splitlines()[0]
+    page.get_by_role("link", name="Year").click()
+    expect(host.get_by_text("A point stands for 1 day")).to_be_visible()
+    expect(host.locator(".plot canvas")).to_have_count(6)
 
 
 def test_without_script_the_same_is_there(open_page: Open) -> None:
@@ -98,8 +118,8 @@ def test_without_script_the_same_is_there(open_page: Open) -> None:
         page = opened(open_page, path, java_script_enabled=False)
         if "history" not in path:
             assert page.locator(".plot svg :is(path, rect)").count() > 3
-            page.get_by_text(re.compile("chart.* as a table")).click()
-            expect(page.locator("details.data table")).to_be_visible()
+            page.get_by_text(re.compile("chart.* as a table")).last.click()
+            expect(page.locator("details.data table").last).to_be_visible()
 
 
 def test_use_is_shown_for_the_range_in_the_address(open_page: Open) -> None:

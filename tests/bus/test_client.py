@@ -23,7 +23,7 @@ from gleaner.bus.messages import (
 )
 from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.broker import free_port
-from gleaner.client import Client, RequestFailed
+from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.fleet import Presence
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
@@ -122,6 +122,18 @@ async def test_a_question_that_the_recorder_refuses_is_an_error() -> None:
 
     async with asking(refuse) as client:
         with pytest.raises(RequestFailed, match="the recorder refused the question: no such node"):
+            [row async for row in client.history(what="runs", node="gpu9")]
+
+
+async def test_a_name_that_was_never_recorded_is_an_error_in_the_words_of_the_recorder() -> None:
+    def refuse(bus: Bus, delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        refusal = HistoryAnswer(client=query.client, id=query.id, error="no gpu9", unknown="node")
+        bus.publish(refusal)
+
+    async with asking(refuse) as client:
+        with pytest.raises(NeverRecorded, match="no gpu9"):
             [row async for row in client.history(what="runs", node="gpu9")]
 
 

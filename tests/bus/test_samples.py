@@ -24,3 +24,10 @@ def test_samples_of_a_node_that_knows_nothing_of_users_say_unknown_not_nobody() 
 
     assert sample.users is None
     assert sample.energy_used_joules is None
+
+
+def test_samples_of_a_node_that_says_nothing_of_its_host_are_as_good() -> None:
+    body = json.loads(GOLDEN.read_text())
+    del body["host"]
+
+    assert Samples.model_validate_json(json.dumps(body)).host == ()

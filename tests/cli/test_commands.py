@@ -15,7 +15,7 @@ import typer
 from gleaner import __version__
 from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
-from gleaner.bus.messages import Event, Request, Response
+from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Request, Response
 from gleaner.bus.mqtt import MqttBus
 from gleaner.cli.app import app, run
 from tests.builders import NOW, until
@@ -319,6 +319,27 @@ class TestWithBroker:
         assert refused == (1, "", "no such node\n")
         assert (heard[0].node, heard[0].entry) == ("atlas", "fold")
         assert (heard[0].duration_seconds, heard[0].reason) == (7200, "course")
+
+    async def test_a_name_that_was_never_recorded_is_told_with_what_comes_close(
+        self, mosquitto: Mosquitto, fleet: MqttBus
+    ) -> None:
+        def answer(delivery: Delivery) -> None:
+            query = delivery.message
+            assert isinstance(query, HistoryQuery)
+            name = query.user or query.gpu or query.node
+            error = f"no {name} was ever recorded; did you mean 'alice'?"
+            fleet.publish(
+                HistoryAnswer(client=query.client, id=query.id, error=error, unknown="user")
+            )
+
+        fleet.subscribe(HistoryQuery, answer)
+        for words in (
+            ("events", "--user", "alcie"),
+            ("usage", "--user", "alcie"),
+            ("history", "GPU-alcie"),
+        ):
+            said = f"no {words[-1]} was ever recorded; did you mean 'alice'?\n"
+            assert await self.gleaner(mosquitto, *words) == (1, "", said)
 
     async def test_events_are_followed_each_once(
         self, mosquitto: Mosquitto, fleet: MqttBus

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.usage import as_csv, gpu_called, history_table, usage_table
+from gleaner.cli.usage import as_csv, gpu_called, history_table, host_table, usage_table
 from tests.cli.fleets import example_fleet
 from tests.web.example import gpu_id
 
@@ -53,6 +53,32 @@ def test_a_series_says_a_dash_where_nobody_knew() -> None:
 
     assert lines(history_table([point]))[1] == [
         "2026-03-01", "10:00", "–", "–", "2", "GiB", "41", "°C", "–", "25", "%",
+    ]  # fmt: skip
+
+
+def test_a_gpu_in_mig_mode_is_neither_idle_nor_used() -> None:
+    point: dict[str, Any] = {
+        "start": "2026-03-01T10:00:00+00:00", "seconds": 3600.0, "idle_seconds": 0.0,
+        "busy_seconds": 0.0, "utilization_percent": None, "utilization_percent_max": None,
+        "memory_used_bytes": None, "temperature_celsius": 41.2, "power_watts": 240.0,
+    }  # fmt: skip
+
+    assert lines(history_table([point]))[1][-1] == "divided"
+    (idle,) = lines(history_table([point | {"busy_seconds": 3600.0}]))[1:]
+    assert idle[-2:] == ["0", "%"]
+
+
+def test_a_series_of_a_host_says_a_dash_where_nobody_knew() -> None:
+    point: dict[str, Any] = {
+        "start": "2026-03-01T10:00:00+00:00", "seconds": 3600.0,
+        "cpu_percent": 12.4, "cpu_percent_max": 90.0, "load_1_minute": 3.26,
+        "memory_used_bytes": 2.0**31, "network_received_bytes_per_second": 2.5e6,
+        "network_sent_bytes_per_second": None, "disk_used_percent": 61.5,
+    }  # fmt: skip
+
+    assert lines(host_table([point]))[1] == [
+        "2026-03-01", "10:00", "12", "%", "90", "%", "3.3", "2.0", "GiB", "2.50", "MB/s", "–",
+        "62", "%",
     ]  # fmt: skip
 
 

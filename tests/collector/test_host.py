@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from services.collector.host import Host, devices, rates
+from services.collector.host import Host, devices, disks_of, rates
 
 
 def test_the_host_is_read_as_it_is() -> None:
@@ -20,6 +21,28 @@ def test_the_host_is_read_as_it_is() -> None:
     assert reading.load_5_minutes is not None
     assert reading.load_15_minutes is not None
     assert reading.disks
+
+
+@dataclass
+class A:
+    """A mounted file system."""
+
+    device: str
+    mountpoint: str
+    fstype: str
+
+
+def test_an_image_that_is_always_full_is_no_disk(tmp_path: Path) -> None:
+    found = disks_of(
+        [
+            A("/dev/loop3", str(tmp_path), "squashfs"),
+            A("/dev/sda1", str(tmp_path), "ext4"),
+            A("/dev/sda1", "/", "ext4"),
+            A("/dev/sdb1", str(tmp_path / "gone"), "ext4"),
+        ]
+    )
+
+    assert [disk.mount for disk in found] == [str(tmp_path)]
 
 
 def test_the_first_reading_knows_no_rate() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Table, func, select
 
 from gleaner.bus.interface import Bus
 from gleaner.bus.messages import Event, HistoryQuery
-from services.recorder import hour_rows, hours, samples, tables
+from services.recorder import hour_rows, samples, tables
 from services.recorder.batch import Number
 from services.recorder.columns import from_slot
 from services.recorder.local_time import EPOCH
@@ -143,13 +143,16 @@ async def count(store: Store, table: Table) -> int:
     return int((await store.read(select(func.count()).select_from(table)))[0][0])
 
 
-async def hours_of(store: Store, device: int = tables.EVERY) -> dict[datetime, dict[str, Any]]:
-    """Return what the hours of a device come to, by when they begin."""
-    found = await hour_rows.between(store.read, [device], EPOCH, EPOCH + timedelta(days=36500))
+async def hours_of(
+    store: Store, owner: int = tables.EVERY, own: tables.Rolled = tables.GPUS
+) -> dict[datetime, dict[str, Any]]:
+    """Return what the hours of a device or host come to, by when they begin."""
+    end = EPOCH + timedelta(days=36500)
+    found = await hour_rows.between(store.read, own, [owner], EPOCH, end)
     return {
-        from_slot(one.slot + start): hours.totals_of(numbers)
+        from_slot(one.slot + start): own.columns.totals_of(of_hour)
         for one in found
-        for start, numbers in one.day.hours().items()
+        for start, of_hour in one.day.hours().items()
     }
 
 

@@ -15,7 +15,9 @@ from tests.recorder.two_days import two_days
 ON_BOTH = (
     "test_store",
     "test_history",
+    "test_hosts",
     "test_search",
+    "test_unknown",
     "test_accounting",
     "test_answers",
     "test_figures",

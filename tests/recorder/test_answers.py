@@ -218,9 +218,9 @@ async def test_local_days_have_all_their_hours(
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ({"what": "usage", "node": "n7"}, "nothing was recorded of a node 'n7'"),
-        ({"what": "series", "gpu": "G9"}, "nothing was recorded of a GPU 'G9'"),
-        ({"what": "usage", "user": "zoe"}, "nothing was recorded of a user 'zoe'"),
+        ({"what": "usage", "node": "nowhere"}, "no node named 'nowhere' was ever recorded$"),
+        ({"what": "series", "gpu": "G9"}, "no GPU 'G9' was ever recorded$"),
+        ({"what": "usage", "user": "zoe"}, "no user named 'zoe' was ever recorded$"),
         ({"what": "usage", "since": NOW + timedelta(days=9), "until": NOW + timedelta(days=10)},
          "since is not in the past"),
         ({"what": "quotas", "by": "day"}, "by does not go with quotas"),

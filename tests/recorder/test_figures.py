@@ -113,6 +113,8 @@ async def test_every_answer_has_the_columns_that_are_promised(store: Store) -> N
     for what, wanted in (("series", {"node": "n1", "since": START}), ("quotas", {})):
         rows = await ask(store, what=what, **wanted)
         assert tuple(rows[0]) == columns_of(what)
+    rows = await ask(store, what="series", node="n1", of="host", since=START)
+    assert tuple(rows[0]) == columns_of("series", of_host=True)
     rows = await ask(store, what="latencies")
     assert tuple(rows[0]) == columns_of("latencies")
 

@@ -22,22 +22,22 @@ from tests.recorder.test_month import START, a_sample, event, record, rows, sett
 A_DAY = to_slot(START)
 NUMBERS = st.lists(
     st.integers(-(2**63), 2**63 - 1),
-    min_size=len(hours.COLUMNS),
-    max_size=len(hours.COLUMNS),
+    min_size=len(hours.OF_GPU.names),
+    max_size=len(hours.OF_GPU.names),
 )
 
 
 @settings(max_examples=20)
 @given(st.dictionaries(st.integers(0, 287), NUMBERS, min_size=1, max_size=30))
 def test_whatever_is_packed_comes_out_again(of_day: hours.Hours) -> None:
-    assert Day(hours.pack(of_day)).hours() == dict(sorted(of_day.items()))
+    assert Day(hours.OF_GPU.pack(of_day)).hours() == dict(sorted(of_day.items()))
 
 
 def test_what_was_not_known_has_no_seconds_and_no_limits() -> None:
     sample = a_sample(START).model_dump() | {"fan_percent": None}
     totals = rollup.of_samples([sample])
 
-    told = hours.totals_of(hours.numbers_of(totals))
+    told = hours.OF_GPU.totals_of(hours.OF_GPU.numbers_of(totals))
 
     assert told == totals
     assert (told["fan_percent_seconds"], told["fan_percent_max"]) == (0, None)
@@ -49,7 +49,7 @@ def stored(start: int, load: int, *, has_fan: bool) -> dict[str, Any]:
     row |= dict.fromkeys((f"{state}_seconds" for state in rollup.STATES), 0)
     row |= {"busy_seconds": 1_800_000, "idle_seconds": 1_800_000}
     row |= {"energy_joules": 1_080_000_123, "energy_seconds": None}
-    for gauge in rollup.GAUGES:
+    for gauge in rollup.GPU.gauges:
         row |= {f"{gauge}_sum": load * 3600, f"{gauge}_seconds": None}
         row |= {f"{gauge}_min": load - 1, f"{gauge}_max": load + 1}
     row["power_watts_seconds"] = 1_800_000

@@ -83,6 +83,34 @@ async def test_only_the_instances_count_and_the_energy_is_the_parents(tmp_path: 
             assert {row["busy_seconds"] for row in of_parent} == {0}
 
 
+async def test_a_gpu_in_mig_mode_without_instances_counts_no_time(tmp_path: Path) -> None:
+    """For an hour it has none, then MIG mode is off: what was said with each sample decides."""
+    found = [
+        Sample(
+            gpu=PARENT, index=0, at=START + INTERVAL * place, seconds=150, state="idle",
+            power_watts=60, utilization_percent=0, schedulable=place > 24, users=(),
+        )
+        for place in range(1, 49)
+    ]  # fmt: skip
+    async with Store(url(tmp_path)) as store:
+        await record(store, [event(1, found)], NOW)
+        await settle(store, NOW)
+
+        (row,) = await ask(store, by="gpu")
+        assert row["idle_hours"] == 1
+        assert row["energy_joules"] == 60 * 7200
+        single = await ask(store, what="samples", gpu=PARENT, limit=1000)
+        assert sum(one["schedulable"] for one in single) == 24
+        for points in (2, 48):
+            hour = await ask(
+                store, what="series", gpu=PARENT, points=points, until=START + timedelta(hours=1)
+            )
+            assert {(one["idle_seconds"], one["utilization_percent"]) for one in hour} == {
+                (0, None)
+            }
+            assert {one["power_watts"] for one in hour} == {60}
+
+
 def test_a_gpu_without_instances_at_that_time_counts() -> None:
     assert mig.divided([1, 2, 3], {2: 1, 5: 4}) == {1}
     assert mig.divided([4], {5: 4}) == set()

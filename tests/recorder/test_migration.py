@@ -13,7 +13,9 @@ from sqlalchemy import create_engine
 
 from services.recorder import tables
 from services.recorder.migrate import upgrade
+from services.recorder.moving import bring_up_to_date
 from services.recorder.store import Store
+from tests.builders import NOW
 from tests.recorder.builders import hours_of, samples_left, url
 from tests.recorder.test_answers import ask
 from tests.recorder.test_month import (
@@ -26,6 +28,7 @@ from tests.recorder.test_month import (
     rows,
     settle,
 )
+from tests.recorder.test_search import ask as search_for
 
 pytestmark = pytest.mark.real
 
@@ -196,6 +199,19 @@ async def test_nothing_is_lost_or_counted_twice(old: Path, tmp_path: Path) -> No
         await settle(store, now)
         (day,) = await rows(store, tables.sample_1d, tables.sample_1d.c.device > 0)
         assert day["busy_seconds"] == 1950
+
+
+async def test_events_of_before_are_found_when_they_are_indexed(old: Path, tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        page = await search_for(store, kind="gpu")
+        assert (page.rows, page.looked_back_to) == ((), NOW)
+
+    await bring_up_to_date(f"sqlite:///{old}")
+
+    async with Store(url(tmp_path)) as store:
+        page = await search_for(store, kind="gpu")
+        assert [row["sequence"] for row in page.rows] == [6]
+        assert page.looked_back_to is None
 
 
 async def test_an_empty_database_comes_over(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gleaner.bus.messages import Event, Sample, Samples, SampleUser
+from gleaner.bus.messages import Event, HostSample, Sample, Samples, SampleUser
 from services.recorder import tables
 from services.recorder.retention import Retention
 from services.recorder.store import Store
@@ -69,8 +69,26 @@ def a_sample(at: datetime, gpu: str = "GPU-1") -> Sample:
     )
 
 
+def a_host_sample(at: datetime) -> HostSample:
+    """The host works as its GPU does; nobody can tell how full its disks are before noon."""
+    load = at_work(at)[2]
+    return HostSample(
+        at=at,
+        seconds=INTERVAL.total_seconds(),
+        cpu_percent=load / 4,
+        load_1_minute=load / 10,
+        memory_used_bytes=2**30 if load else 2**29,
+        network_received_bytes_per_second=1000 * load,
+        network_sent_bytes_per_second=0,
+        disk_used_percent=None if at.hour < 12 else 61.5,
+    )
+
+
 def event(number: int, samples: Iterable[Sample], stream: str = "s1") -> Event:
-    data = Samples(samples=tuple(samples))
+    """A minute of some GPUs, and of their host."""
+    found = tuple(samples)
+    hosts = tuple(a_host_sample(at) for at in sorted({one.at for one in found}))
+    data = Samples(samples=found, host=hosts)
     return an_event(
         number,
         kind="samples",
@@ -164,6 +182,22 @@ async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
             assert row["energy_joules"] == 3600 * (6 * 250 + 6 * 300 + 2 * 100 + 10 * 50)
             assert row["utilization_percent_sum"] / 3600 == 6 * 90 + 4 * 60 + 2 * 80
             assert (row["utilization_percent_min"], row["utilization_percent_max"]) == (0, 90)
+
+        hosts = sorted(await rows(store, tables.host_1d), key=lambda row: row["start"])
+        assert [row["start"] for row in hosts] == [row["start"] for row in days]
+        for row in hosts:
+            assert (row["node"], row["samples"], row["seconds"]) == ("n1", 24 * 24, 24 * 3600)
+            assert row["cpu_percent_sum"] / 900 == 6 * 90 + 4 * 60 + 2 * 80
+            assert (row["cpu_percent_min"], row["cpu_percent_max"]) == (0, 22.5)
+            assert row["memory_used_bytes_sum"] / 3600 == 12 * 2**30 + 12 * 2**29
+            received = row["network_received_bytes_per_second_sum"]
+            assert received == 3600 * 1000 * (6 * 90 + 4 * 60 + 2 * 80)
+            # A sample stands for the time that ends at it.
+            assert row["disk_used_percent_seconds"] == 12 * 3600
+            assert row["disk_used_percent_sum"] == 61.5 * 12 * 3600
+        assert len(await rows(store, tables.host_5m)) == len(
+            await rows(store, tables.sample_5m, tables.sample_5m.c.device > 0)
+        )
 
         sessions = await rows(store, tables.session)
         of = {name: [one for one in sessions if one["user"] == name] for name in ("alice", "bob")}

@@ -18,8 +18,9 @@ from services.recorder.moving import bring_up_to_date, copy
 from services.recorder.store import Store
 from tests.builders import NOW
 from tests.postgres import Postgres
-from tests.recorder.builders import an_event
+from tests.recorder.builders import an_event, numbers
 from tests.recorder.test_month import START, a_sample, event, record, settle
+from tests.recorder.test_search import forget_mentions
 
 pytestmark = pytest.mark.real
 
@@ -160,6 +161,18 @@ async def test_a_check_tells_what_is_in_it(
     assert all(table.bytes for table in examined.tables)
     assert "a recorder writes to it" not in words(examined)
     assert "cannot shrink" not in words(examined)
+
+
+async def test_a_check_tells_what_is_not_indexed_yet_and_migrating_does_it(tmp_path: Path) -> None:
+    where, said = file_in(tmp_path)("a"), list[str]()
+    async with Store(where) as store:
+        await store.write(numbers(*(an_event(one) for one in range(1, 1500))), now=NOW)
+        await forget_mentions(store)
+
+    assert "older events are not indexed yet" in words(await examine(where))
+    await bring_up_to_date(where, said.append)
+    assert "older events" not in words(await examine(where))
+    assert said == ["older events are being indexed, 499 left at most"]
 
 
 async def test_a_check_names_damage(tmp_path: Path) -> None:

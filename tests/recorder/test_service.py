@@ -246,8 +246,8 @@ async def test_a_question_is_answered_newest_first(system: System) -> None:
         ({"cursor": "é"}, "the cursor is not one of this recorder's"),
         ({"what": "samples", "kind": "gpu"}, "kind goes with events and runs, not with samples"),
         ({"what": "sessions", "by": "day"}, "by goes with usage and points with series, "),
-        ({"what": "usage", "user": "nobody1"}, "nothing was recorded of a user 'nobody1'"),
-        ({"what": "series", "node": "n9"}, "nothing was recorded of a node 'n9'"),
+        ({"what": "usage", "user": "nobody1"}, "no user named 'nobody1' was ever recorded"),
+        ({"what": "series", "node": "n9"}, "no node named 'n9' was ever recorded"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told_so(

@@ -297,6 +297,17 @@ async def test_a_file_that_breaks_while_in_use_is_replaced(
 
 
 @pytest.mark.sqlite
+async def test_a_new_file_has_large_pages_and_can_shrink(tmp_path: Path) -> None:
+    async with Store(url(tmp_path, with_tables=False)) as store:
+        path = Path(store.name)
+    database = sqlite3.connect(path)
+    found = [database.execute(f"PRAGMA {of}").fetchone() for of in ("page_size", "auto_vacuum")]
+    database.close()
+
+    assert found == [(16384,), (2,)]
+
+
+@pytest.mark.sqlite
 async def test_a_file_whose_sums_are_damaged_is_replaced_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

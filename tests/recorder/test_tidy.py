@@ -13,7 +13,7 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Recorded
-from services.recorder import service, tables, tidy
+from services.recorder import connect, service, tables, tidy
 from services.recorder.limit import ALWAYS_KEPT, Kept, Limit, horizons
 from services.recorder.retention import Retention
 from services.recorder.store import Store
@@ -37,15 +37,22 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "PAUSE_SECONDS", 0)
 
 
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with small pages: so few rows fill few large ones."""
+    monkeypatch.setattr(connect, "PAGE_BYTES", 4096)
+    return url(tmp_path, with_tables=False)
+
+
 async def fill(store: Store, *, notes: int = 160) -> None:
     """Four days of samples, and the same of events with something to say."""
     first = NOW - timedelta(days=DAYS)
-    quarter = timedelta(minutes=15)
+    apart = timedelta(minutes=7.5)
     # What is the same all along is stored in nearly nothing.
     noise = random.Random(1)
     for place in range(DAYS * 4):
         begin = first + timedelta(hours=6 * place)
-        samples = [a_sample(begin + quarter * n, gpu) for n in range(24) for gpu in ("G1", "G2")]
+        samples = [a_sample(begin + apart * n, gpu) for n in range(48) for gpu in ("G1", "G2")]
         said = [
             an_event(
                 place * 1000 + n, stream="s2", at=begin, data={"text": noise.randbytes(500).hex()}
@@ -58,9 +65,9 @@ async def fill(store: Store, *, notes: int = 160) -> None:
 
 
 async def test_samples_go_first_and_what_sums_say_stays(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Store(url(tmp_path)) as store:
+    async with Store(small) as store:
         await fill(store)
         before = await store.used_bytes()
         kept = [await rows(store, table) for table in (tables.sample_1d, tables.session)]
@@ -128,8 +135,8 @@ async def test_a_repeat_of_what_went_before_its_time_does_not_count_again(
 
 
 @pytest.mark.sqlite
-async def test_the_file_shrinks_in_small_steps(tmp_path: Path) -> None:
-    async with Store(url(tmp_path)) as store:
+async def test_the_file_shrinks_in_small_steps(small: str) -> None:
+    async with Store(small) as store:
         await fill(store, notes=960)
         size = await store.used_bytes()
 
@@ -139,9 +146,9 @@ async def test_the_file_shrinks_in_small_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite
-async def test_what_is_old_gives_its_room_back_too(tmp_path: Path) -> None:
+async def test_what_is_old_gives_its_room_back_too(small: str) -> None:
     short = Retention(samples=timedelta(hours=1), events=timedelta(hours=1))
-    async with Store(url(tmp_path)) as store:
+    async with Store(small) as store:
         await fill(store, notes=960)
         size = await store.used_bytes()
 

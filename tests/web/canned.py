@@ -12,7 +12,7 @@ from tests.web.conftest import Web
 
 Row = dict[str, Any]
 Told = Mapping[str, Sequence[Row] | str]
-"""By what is asked, of usage by `usage:KEY`: rows, or why there is no answer."""
+"""By what is asked (`usage:KEY`, `series:host`): rows, or why there is no answer."""
 
 
 def tell(web: Web, told: Told) -> list[HistoryQuery]:
@@ -24,6 +24,7 @@ def tell(web: Web, told: Told) -> list[HistoryQuery]:
         assert isinstance(query, HistoryQuery)
         asked.append(query)
         key = f"usage:{query.by}" if query.what == "usage" else query.what
+        key = f"{key}:{query.of}" if query.of else key
         said = told.get(key, ())
         answer = HistoryAnswer(client=query.client, id=query.id)
         given = {"error": said} if isinstance(said, str) else {"rows": tuple(said)}

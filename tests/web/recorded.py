@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gleaner.bus.memory import MemoryBus
-from gleaner.bus.messages import Event, Sample, Samples, SampleUser
+from gleaner.bus.messages import Event, HostSample, Sample, Samples, SampleUser
 from services.recorder.store import Store
 from tests.recorder.builders import an_event, numbers, recording, url
 from tests.web.example import GIB, MARKUP, gpu_id
@@ -54,7 +55,9 @@ def past(now: datetime) -> Iterator[Event]:
         samples = list(samples_of(node, index, now))
         for first in range(0, len(samples), 6):
             sequence += 1
-            minutes = Samples(samples=tuple(samples[first : first + 6]))
+            some = tuple(samples[first : first + 6])
+            hosts = () if index else tuple(host_beside(one, now) for one in some)
+            minutes = Samples(samples=some, host=hosts)
             yield an_event(
                 sequence,
                 node=node,
@@ -89,6 +92,23 @@ def samples_of(node: str, index: int, now: datetime) -> Iterator[Sample]:
             energy_used_joules=WATTS[state] * INTERVAL.total_seconds(),
             users=(who,) if who else (),
         )
+
+
+def host_beside(sample: Sample, now: datetime) -> HostSample:
+    """Return what the host does meanwhile: data comes in by day, its disk fills up."""
+    load = sample.utilization_percent or 0
+    wave = 1 + math.sin(sample.at.timestamp() / 5000)
+    is_day = sample.state == "busy"
+    return HostSample(
+        at=sample.at,
+        seconds=sample.seconds,
+        cpu_percent=min(100.0, 3 + load / 2 + 6 * wave),
+        load_1_minute=0.4 + load / 4 + 3 * wave,
+        memory_used_bytes=int((24 + 2 * load + 8 * wave) * GIB),
+        network_received_bytes_per_second=2e4 + (60e6 + 40e6 * wave if is_day else 0),
+        network_sent_bytes_per_second=1e4 + 2e5 * wave,
+        disk_used_percent=round(81 - (now - sample.at) / timedelta(days=1), 1),
+    )
 
 
 def at_work(node: str, index: int, at: datetime) -> tuple[str, SampleUser | None, float]:

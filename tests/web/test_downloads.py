@@ -89,7 +89,7 @@ async def test_what_the_recorder_refuses_is_told(web: Web) -> None:
 
     found = await web.client.get("/api/export/runs?user=alice")
 
-    assert (found.status_code, found.json()["detail"]) == (400, "user goes with sessions")
+    assert (found.status_code, found.json()["detail"]) == (422, "user goes with sessions")
 
 
 @pytest.mark.parametrize("query", ["format=xml", "node=..", "since=soon", "since=2026-01-01"])

@@ -13,7 +13,6 @@ import pytest
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RecorderState
-from services.web import recorded
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
 from tests.web.conftest import Web
@@ -89,6 +88,31 @@ async def test_a_node_shows_its_latest_events(busy: Web) -> None:
 
     assert "What happened all 11-21 12:00:00 GPU 0: idle → busy (alice computes)" in page
     assert [(one.node, one.limit) for one in asked if one.what == "events"] == [("atlas", 10)]
+
+
+async def test_a_node_shows_what_its_host_did_in_the_same_time(busy: Web) -> None:
+    host = bucket(NOW - timedelta(hours=1), cpu_percent=42, network_sent_bytes_per_second=2e6)
+    told = {"series": [bucket(NOW, utilization_percent=7)]}
+    asked = tell(busy, told)
+    assert "The host in" not in await text(busy, "/node/atlas")
+    asked.clear()
+    told["series:host"] = [host]
+
+    page = await text(busy, "/node/atlas?range=week")
+
+    assert "The host in the same time" in page
+    assert "CPU % mean 42.0 %, from 42.0 to 42.0 %" in page
+    assert "Network out MB/s mean 2.0 MB/s" in page
+    assert "Network in kB/s no reading in this time" in page
+    gpus, host_asked = (one for one in asked if one.what == "series")
+    assert (gpus.of, host_asked.of, host_asked.node) == (None, "host", "atlas")
+    assert (gpus.since, gpus.until, gpus.points) == (
+        host_asked.since,
+        host_asked.until,
+        host_asked.points,
+    )
+    source = html.unescape((await busy.client.get("/node/atlas")).text)
+    assert "api/history/series?of=host&node=atlas&points=288&since=" in source
 
 
 async def test_a_gpu_is_found_by_index_and_by_uuid(busy: Web) -> None:
@@ -236,38 +260,44 @@ async def test_links_keep_the_filter(busy: Web) -> None:
     assert "api/history/runs?user=nobody&state=evicted&format=csv" in page
 
 
-async def test_it_is_looked_further_back_until_the_page_is_full_or_told_how_far(
-    busy: Web, monkeypatch: pytest.MonkeyPatch
+async def test_how_far_back_could_be_searched_is_told_while_older_events_are_indexed(
+    busy: Web,
 ) -> None:
-    asked: list[HistoryQuery] = []
-
     def reply(delivery: Delivery) -> None:
         query = delivery.message
         assert isinstance(query, HistoryQuery)
-        asked.append(query)
-        number = int(query.cursor or 0)
         answer = HistoryAnswer(client=query.client, id=query.id)
         if query.what == "events":
-            rows = (gpu_event(NOW, "alice"),) if number == 2 else ()
-            changes = {
-                "rows": rows,
-                "cursor": str(number + 1),
-                "looked_back_to": NOW - timedelta(days=number + 1) if number < 3 else None,
-            }
-            answer = answer.model_copy(update=changes)
+            answer = answer.model_copy(update={"looked_back_to": NOW - timedelta(days=1)})
         busy.others.publish(answer)
 
     busy.others.subscribe(HistoryQuery, reply)
     page = await text(busy, "/history?user=alice")
-    assert "alice computes" in page
-    assert [(one.cursor, one.limit) for one in asked if one.what == "events"] == [
-        (None, 100), ("1", 100), ("2", 100), ("3", 99),
-    ]  # fmt: skip
+    assert "Searched back to 2026-11-20 12:00: nothing fits so far." in page
+    assert "Older" not in page
 
-    monkeypatch.setattr(recorded, "SEARCH_SECONDS", 0)
-    page = await text(busy, "/history?user=alice")
-    assert "Looked back to 2026-11-20 12:00: nothing fits so far." in page
-    assert "Search further back" in page
+
+@pytest.mark.parametrize("path", ["/history?user=alcie", "/usage?user=alcie"])
+async def test_a_name_that_was_never_recorded_is_told_with_what_comes_close(
+    busy: Web, path: str
+) -> None:
+    said = "no user named 'alcie' was ever recorded; did you mean 'alice'?"
+
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        is_unknown = query.user is not None
+        answer = HistoryAnswer(client=query.client, id=query.id)
+        refusal = {"error": said, "unknown": "user"} if is_unknown else {}
+        busy.others.publish(answer.model_copy(update=refusal))
+
+    busy.others.subscribe(HistoryQuery, reply)
+    page = html.unescape(await text(busy, path))
+    assert f"N{said[1:]}" in page
+    assert f"{said}." not in page
+    for kind in ("events?", "usage?format=csv&"):
+        answer = await busy.client.get(f"/api/history/{kind}user=alcie")
+        assert (answer.status_code, answer.json()) == (404, {"detail": said})
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -421,7 +451,7 @@ async def test_a_file_with_nothing_in_it_has_its_heading(web: Web, what: str) ->
         ("usage?unheard_of=1", 422),
         ("sessions?node=../../etc", 422),
         ("events?since=yesterday", 422),
-        ("quotas", 400),
+        ("quotas", 422),
         ("events?kind=banana", 422),
     ],
 )

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.web.series import Series, data_of, resolution_text, series_of
+from services.web.series import (
+    USED_IN_PARTS,
+    Series,
+    data_of,
+    host_series_of,
+    resolution_text,
+    series_of,
+)
 from services.web.spans import CHART_PRESETS, Span
 from tests.builders import NOW
 from tests.web.canned import Row, bucket
@@ -76,6 +83,52 @@ def test_the_ribbon_joins_what_is_alike() -> None:
 def test_lanes_of_rare_states_are_shown_where_they_occurred() -> None:
     assert made(at(0)).lanes == ("idle", "ours", "busy", "held", "unknown")
     assert "lost" in made(at(0, "lost")).lanes
+
+
+def of_host(*rows: Row) -> Series:
+    series = host_series_of(rows, DAY)
+    assert series is not None
+    return series
+
+
+def a_host(number: int, **values: Any) -> Row:
+    names = ("cpu_percent", "load_1_minute", "memory_used_bytes", "disk_used_percent")
+    nothing = dict.fromkeys(names)
+    network = ("received", "sent")
+    nothing |= {f"network_{way}_bytes_per_second": None for way in network}
+    return at(number, **nothing | values)
+
+
+def test_a_host_has_its_charts_and_no_states() -> None:
+    series = of_host(a_host(0, cpu_percent=40, load_1_minute=3.25), a_host(1, cpu_percent=60))
+
+    assert [chart.gauge.title for chart in series.charts] == [
+        "CPU", "Load over a minute", "Memory", "Fullest disk", "Network in", "Network out",
+    ]  # fmt: skip
+    assert (series.lanes, series.ribbon) == ((), ())
+    assert series.charts[0].mean == (40, 60)
+    assert series.charts[1].summary == "mean 3.2, from 3.2 to 3.2"
+    assert series.charts[3].summary == "no reading in this time"
+    assert series.lines[0].cells == ("60.0", "–", "–", "–", "–", "–")
+
+
+def test_the_network_is_told_in_the_unit_that_fits() -> None:
+    for rate, said in ((1500, "1.5 kB/s"), (2.5e6, "2.5 MB/s"), (12.5e9, "12.5 GB/s")):
+        chart = of_host(a_host(0, network_received_bytes_per_second=rate)).charts[4]
+
+        assert chart.summary == f"mean {said}, from {said.split()[0]} to {said}"
+        assert chart.mean[0] == float(said.split()[0])
+
+
+def test_an_answer_that_is_not_about_the_host_is_not_shown_as_such() -> None:
+    assert host_series_of([at(0, memory_used_bytes=2**30)], DAY) is None
+
+
+def test_a_gpu_in_mig_mode_is_not_idle_and_not_used() -> None:
+    row = at(0, power_watts=240) | {"busy_seconds": 0}
+    series = made(row)
+
+    assert series.ribbon_summary == series.lines[0].states == USED_IN_PARTS
 
 
 def test_nothing_recorded_is_no_chart() -> None:

@@ -93,12 +93,33 @@ class Sample(Value):
     """By the driver's counter since the sample before; None after a start or a reset of it."""
     users: tuple[SampleUser, ...] | None = None
     """Who holds it, without processes that are ignored; None where nobody can tell."""
+    schedulable: bool = True
+    """False in MIG mode: what can be used are its instances, if it has any."""
+
+
+class HostSample(Value):
+    """The host over one sample interval; None is no answer."""
+
+    at: Utc
+    seconds: float
+    """The interval this sample stands for."""
+    cpu_percent: float | None = None
+    """Of all cores, over the interval."""
+    load_1_minute: float | None = None
+    memory_used_bytes: int | None = None
+    """In use at its end; what the kernel would give up for others is not."""
+    network_received_bytes_per_second: float | None = None
+    """Of all real interfaces, over the interval."""
+    network_sent_bytes_per_second: float | None = None
+    disk_used_percent: float | None = None
+    """Of the local file system that is fullest at its end."""
 
 
 class Samples(Value):
-    """A minute of samples of all GPUs of a node."""
+    """A minute of samples of all GPUs of a node, and of the node itself."""
 
     samples: tuple[Sample, ...]
+    host: tuple[HostSample, ...] = ()
 
 
 @on("node/{node}/event", writer=Writer.NODE, retain=False, qos=QoS.AT_LEAST_ONCE)
@@ -184,6 +205,9 @@ class HistoryQuery(Message):
     stage; `last_hour`: each GPU's utilization, one row for each node, a few nodes a page."""
     node: str | None = None
     gpu: str | None = None
+    of: Literal["host"] | None = None
+    """Of samples, and of the series of a node: `host`: what its CPU, memory, network and disks
+    did; None: its GPUs."""
     kind: str | None = None
     user: str | None = None
     """Of sessions and usage: this person's only; of events and runs: those that name them."""
@@ -229,6 +253,8 @@ class HistoryAnswer(Message):
     cursor: str | None = None
     """Ask with this for the next page; None: that was all."""
     looked_back_to: Utc | None = None
-    """Where a page has fewer rows than asked for, and a cursor: so far back it was looked for what
-    fits. One page looks through only so much; the next goes on from there."""
+    """Only so far back could be searched just now: the recorder was updated and still takes older
+    events into its index. None: everything was searched."""
     error: str | None = None
+    unknown: Literal["node", "gpu", "user", "entry"] | None = None
+    """What was named in the question and never recorded; `error` says so, and what comes close."""

@@ -18,7 +18,7 @@ from gleaner.cli.commands.common import (
     wait_for,
 )
 
-What = Literal["sessions", "samples", "events", "runs"]
+What = Literal["sessions", "samples", "host_samples", "events", "runs"]
 Format = Literal["csv", "json", "parquet"]
 
 commands = group()

@@ -102,7 +102,8 @@ def usage(
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner history gpu1 --since 7d`, `gleaner history gpu1:0 --csv`",
+    epilog="Examples: `gleaner history gpu1 --since 7d`, `gleaner history gpu1:0 --csv`, "
+    "`gleaner history gpu1 --host`",
 )
 def history(
     target: Annotated[
@@ -112,6 +113,10 @@ def history(
     config: Config = None,
     since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",
     points: Annotated[int, typer.Option("--points", min=1, help="About how many rows.")] = 24,
+    host: Annotated[
+        bool,
+        typer.Option("--host", help="Of a node: its own CPU, memory, network and fullest disk."),
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -119,9 +124,12 @@ def history(
     from gleaner.cli import usage as figures
 
     seconds = seconds_of("--since", since)
-    rows = wait_for(figures.history(load(config), target, since_seconds=seconds, points=points))
-    columns = columns_of("series")
-    _show_figures(rows, columns, figures.history_table, as_json=as_json, as_csv=as_csv)
+    rows = wait_for(
+        figures.history(load(config), target, since_seconds=seconds, points=points, of_host=host)
+    )
+    columns = columns_of("series", of_host=host)
+    table = figures.host_table if host else figures.history_table
+    _show_figures(rows, columns, table, as_json=as_json, as_csv=as_csv)
 
 
 def _show_figures(

@@ -145,6 +145,7 @@ GOLDEN: tuple[Message, ...] = (
         cursor="abc",
         looked_back_to=NOW,
         error="none",
+        unknown="user",
     ),
     HistoryQuery(
         id="q1",
@@ -152,6 +153,7 @@ GOLDEN: tuple[Message, ...] = (
         what="events",
         node="n1",
         gpu="GPU-1",
+        of="host",
         kind="gpu",
         user="user1",
         entry="fold",

@@ -38,6 +38,7 @@ interface Periods {
 
 interface Data {
   readings?: Readings;
+  host?: Readings;
   periods?: Periods;
 }
 
@@ -123,7 +124,8 @@ function gaugeOption(readings: Readings, gauge: Gauge): Option {
         const i = found[0]?.dataIndex ?? 0;
         const when = moment(readings.starts[i] ?? 0, readings.step);
         if (gauge.mean[i] == null) return `${when}\nno data`;
-        return `${when}\n${number(gauge.mean[i])} ${gauge.unit} (${number(gauge.low[i])} to ${number(gauge.high[i])})`;
+        const unit = gauge.unit ? ` ${gauge.unit}` : "";
+        return `${when}\n${number(gauge.mean[i])}${unit} (${number(gauge.low[i])} to ${number(gauge.high[i])})`;
       },
     },
     series: [
@@ -254,8 +256,9 @@ function periodsOption({ names, stacks }: Periods): Option {
 
 function optionOf(place: HTMLElement, data: Data): Option | null {
   const { gauge, states, periods } = place.dataset;
-  const found = gauge === undefined ? undefined : data.readings?.gauges[gauge];
-  if (data.readings && found) return gaugeOption(data.readings, found);
+  const readings = place.dataset["of"] === "host" ? data.host : data.readings;
+  const found = gauge === undefined ? undefined : readings?.gauges[gauge];
+  if (readings && found) return gaugeOption(readings, found);
   if (data.readings && states !== undefined) return statesOption(data.readings);
   if (data.periods && periods !== undefined) return periodsOption(data.periods);
   return null;
@@ -270,7 +273,7 @@ function draw(): void {
     chart.dispose();
     drawn.delete(place);
   }
-  const linked: echarts.ECharts[] = [];
+  const linked: Record<string, echarts.ECharts[]> = {};
   for (const place of document.querySelectorAll<HTMLElement>(".plot")) {
     const option = optionOf(place, data);
     if (!option) continue;
@@ -286,9 +289,10 @@ function draw(): void {
       sizes.observe(place);
     }
     chart.setOption(option, true);
-    if (place.dataset["gauge"] !== undefined) linked.push(chart);
+    // Those of one set have the same buckets.
+    if (place.dataset["gauge"] !== undefined) (linked[place.dataset["of"] ?? ""] ??= []).push(chart);
   }
-  if (linked.length > 1) echarts.connect(linked);
+  for (const set of Object.values(linked)) if (set.length > 1) echarts.connect(set);
 }
 
 draw();
