@@ -181,17 +181,24 @@ def keep_enrolment(bus: BusSettings, directory: Path) -> None:
         )
     if not bus.enrolment:
         return
-    kept = directory / KEPT
     try:
-        if not kept.is_file() or kept.read_text() != bus.enrolment:
-            kept.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            write_atomically(kept, bus.enrolment)
+        write_enrolment(bus.enrolment, directory)
     except OSError as error:
         logger.warning(
             "bus.enrolment cannot be kept in %s (%s): it is needed at the next start too",
-            kept,
+            directory / KEPT,
             error.strerror,
         )
+
+
+def write_enrolment(text: str, directory: Path) -> bool:
+    """Write an enrolment where services look for it; return whether it is a new one."""
+    kept = directory / KEPT
+    if kept.is_file() and kept.read_text() == text:
+        return False
+    kept.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    write_atomically(kept, text)
+    return True
 
 
 async def keep_healthy(directory: Path, name: str, bus: MqttBus) -> None:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from gleaner.cli.commands import change, database, deploy, export, history, look, machine, start
+from gleaner.cli.commands import (
+    change,
+    database,
+    deploy,
+    export,
+    history,
+    look,
+    machine,
+    service,
+    start,
+)
 from gleaner.cli.commands.common import EXIT_FAILED, Failed
 from gleaner.cli.commands.machine import say_version
 
@@ -21,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (start, look, history, machine, export, database, change, deploy):
+for part in (start, service, look, history, machine, export, database, change, deploy):
     app.add_typer(part.commands)
 
 

@@ -8,19 +8,25 @@ from pathlib import Path
 from gleaner.cli import demo
 
 
-def health(data_directory: Path, service: str) -> tuple[bool, str]:
-    """Whether a service lives and has the bus, by the age of its health file."""
+def health(data_directory: Path, service: str, since: float = 0.0) -> tuple[bool, str]:
+    """Whether a service lives and has the bus, by the age of its health file.
+
+    `since`: when it was started; that it had the bus before does not count.
+    """
     if service == demo.NODE:
         # The node that `gleaner up` adds has a data directory of its own.
         path = data_directory / demo.NODE / "health" / "node"
     else:
         path = data_directory / "health" / service
     try:
-        age = time.time() - path.stat().st_mtime
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return False, f"{service} has not had the bus yet ({path} is not there)"
     except OSError as error:
         return False, f"{path}: {error.strerror}"
+    if touched < since:
+        return False, f"{service} has not had the bus since its start"
+    age = time.time() - touched
     # A file of the future: the clock was set back since, and nobody has touched it after.
     if abs(age) < 10:
         return True, f"{service} is well"

@@ -183,7 +183,7 @@ def _print_enrolment(done: Done, *, as_json: bool) -> None:
         _aside(f"{said.node} is enrolled. Run this there, in a folder with docker-compose.yml;")
         _aside("it is shown once, and whoever has it can speak for this host:")
         print(f"GLEANER_ENROLMENT={text} docker compose up -d node")
-        _aside("Without containers: GLEANER_BUS__ENROLMENT=… gleaner node")
+        _aside("Without containers: GLEANER_ENROLMENT=… gleaner install node")
     else:
         _aside("It may read everything and write nothing; the password is shown once:")
         print(f"url {said.url}\nuser {said.user}\npassword {said.password}")
