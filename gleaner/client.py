@@ -27,8 +27,16 @@ from pydantic import JsonValue
 from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.message import Message
-from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, RequestKind, Response
+from gleaner.bus.messages import (
+    Availability,
+    HistoryAnswer,
+    HistoryQuery,
+    Request,
+    RequestKind,
+    Response,
+)
 from gleaner.bus.mqtt import MqttBus
+from gleaner.comings import Comings
 from gleaner.figures import By
 from gleaner.fleet import Fleet, follow
 
@@ -43,6 +51,10 @@ HistoryWhat = Literal[
 
 class RequestFailed(Exception):
     """Nobody took or answered what was asked; the text says who and why."""
+
+
+class Unanswered(RequestFailed):
+    """Nobody answered in time, or nobody could be asked; asked later it may be answered."""
 
 
 class NeverRecorded(RequestFailed):
@@ -60,11 +72,15 @@ class Client:
         self.bus: Bus = bus or self._required_mqtt
         """The bus itself, for everything else."""
         self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._questions: dict[str, HistoryQuery] = {}
+        """Without an answer so far."""
+        self._recorders = Comings()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self.bus.subscribe(Response, self._hear, client=self.id)
         self.bus.subscribe(HistoryAnswer, self._hear, client=self.id)
+        self.bus.subscribe(Availability, self._recorder, service="recorder")
         if self._mqtt is not None:
             self._task = asyncio.create_task(self._mqtt.run(), name="client bus")
         return self
@@ -176,11 +192,15 @@ class Client:
                 return
 
     async def page(self, query: HistoryQuery, timeout: float = ANSWER_SECONDS) -> HistoryAnswer:
-        """Ask the recorder for one page; its `client` has to be our id.
+        """Ask the recorder for one page, again if it comes back; its `client` has to be our id.
 
-        Raise RequestFailed if the recorder could not be asked, said nothing or refused.
+        Raise RequestFailed if it refused, Unanswered if it could not be asked or said nothing.
         """
-        answer = await self._ask(query, query.id, timeout, "the recorder")
+        self._questions[query.id] = query
+        try:
+            answer = await self._ask(query, query.id, timeout, "the recorder")
+        finally:
+            del self._questions[query.id]
         assert isinstance(answer, HistoryAnswer)
         if answer.unknown is not None:
             raise NeverRecorded(answer.error)
@@ -212,14 +232,19 @@ class Client:
             async with asyncio.timeout(timeout):
                 refusal = await self.bus.deliver(message)
                 if refusal is not None:
-                    raise RequestFailed(f"{whom} could not be asked: {refusal}")
+                    raise Unanswered(f"{whom} could not be asked: {refusal}")
                 return await answer
         except TimeoutError:
-            raise RequestFailed(
+            raise Unanswered(
                 f"{whom} did not answer within {timeout:g} s; is it running?"
             ) from None
         finally:
             self._waiting.pop(key, None)
+
+    def _recorder(self, delivery: Delivery) -> None:
+        if self._recorders.came(delivery):
+            for question in self._questions.values():
+                self.bus.publish(question)
 
     def _hear(self, delivery: Delivery) -> None:
         answer = self._waiting.get(delivery.levels["id"])

@@ -165,10 +165,13 @@ def encoder(what: What, form: Format) -> Encoder:
             return Parquet(columns)
 
 
-async def pages(ask: Ask, unanswered: type[Exception]) -> AsyncGenerator[Sequence[Row], None]:
-    """Yield the pages of an answer; a later one is asked for again while a recorder restarts.
+async def pages(
+    ask: Ask, unanswered: type[Exception], refused: type[Exception]
+) -> AsyncGenerator[Sequence[Row], None]:
+    """Yield the pages of an answer; each is asked for again while a recorder restarts.
 
-    The first page raises at once what `ask` raises; a later one in the end Incomplete.
+    The first page raises at once what is refused, and in the end `unanswered`. A later one raises
+    Incomplete: what was answered before is refused only for a while.
     """
     cursor: str | None = None
     clock = asyncio.get_running_loop().time
@@ -179,10 +182,12 @@ async def pages(ask: Ask, unanswered: type[Exception]) -> AsyncGenerator[Sequenc
             try:
                 answer = await ask(cursor)
                 break
-            except unanswered as error:
-                if cursor is None:
+            except (unanswered, refused) as error:
+                if cursor is None and not isinstance(error, unanswered):
                     raise
                 if clock() >= until:
+                    if cursor is None:
+                        raise unanswered(f"{error} (waited {PATIENCE_SECONDS:g} s)") from error
                     raise Incomplete(f"after {rows} rows: {error}") from error
                 await asyncio.sleep(PAUSE_SECONDS)
         rows += len(answer.rows)

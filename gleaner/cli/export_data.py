@@ -16,7 +16,7 @@ from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
 from gleaner.cli.words import parse_duration
-from gleaner.client import ANSWER_SECONDS, Client, RequestFailed
+from gleaner.client import ANSWER_SECONDS, Client, RequestFailed, Unanswered
 from gleaner.export import FORMATS, Format, What, asked_of, encoder, pages
 
 PAGE_ROWS = 1000
@@ -85,7 +85,7 @@ async def export_from(client: Client, file: str, wish: Wish) -> int:
         return await client.page(query)
 
     with _written(file) as target:
-        async with contextlib.aclosing(pages(ask, RequestFailed)) as found:
+        async with contextlib.aclosing(pages(ask, Unanswered, RequestFailed)) as found:
             target.write(table.begin())
             async for page in found:
                 target.write(table.page(page))

@@ -37,14 +37,6 @@ AT_ONCE = 4
 """Files; each keeps the recorder busy as long as it comes."""
 
 
-class _Refused(NoAnswer):
-    """The recorder does not answer the question; for a later page: cannot just now."""
-
-    def __init__(self, refusal: Refused) -> None:
-        super().__init__(str(refusal))
-        self.status = refusal.status
-
-
 class Download(StreamingResponse):
     """A file that ends visibly unfinished when the recorder is gone for good.
 
@@ -70,18 +62,14 @@ class Downloads:
         """Return a file of all rows, or raise HTTPException where not even its first page comes."""
 
         async def ask(cursor: str | None) -> HistoryAnswer:
-            answer = await self._questions.history(limit=PAGE_ROWS, cursor=cursor, **asked)
-            try:
-                return answered(answer)
-            except Refused as error:
-                raise _Refused(error) from error
+            return answered(await self._questions.history(limit=PAGE_ROWS, cursor=cursor, **asked))
 
         if self._places.locked():
             raise HTTPException(503, f"{AT_ONCE} downloads run already; try again later")
-        found = pages(ask, NoAnswer)
+        found = pages(ask, NoAnswer, Refused)
         try:
             first = await anext(found)
-        except _Refused as error:
+        except Refused as error:
             raise HTTPException(error.status, str(error)) from error
         except NoAnswer as error:
             raise HTTPException(503, str(error)) from error

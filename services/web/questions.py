@@ -17,6 +17,7 @@ from gleaner.bus.messages import (
     RequestKind,
     Response,
 )
+from gleaner.comings import Comings
 
 CLIENT = "web"
 DEADLINE_SECONDS = 5.0
@@ -35,8 +36,11 @@ class Questions:
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         bus.subscribe(Response, self._answered, client=CLIENT)
         bus.subscribe(HistoryAnswer, self._answered, client=CLIENT)
+        self._questions: dict[str, HistoryQuery] = {}
+        """To the recorder, without an answer so far."""
+        self._comings = Comings()
         self._recorders: dict[str, Availability] = {}
-        bus.subscribe(Availability, self._heard)
+        bus.subscribe(Availability, self._heard, service="recorder")
 
     async def request(
         self,
@@ -67,7 +71,10 @@ class Questions:
         return answer
 
     async def history(self, what: Any, **filters: Any) -> HistoryAnswer:
-        """Ask the recorder for a page of history; raise NoAnswer if it does not answer."""
+        """Ask the recorder for a page of history, again if it comes back meanwhile.
+
+        Raise NoAnswer if it does not answer.
+        """
         if self._recorders and all(one.state == "offline" for one in self._recorders.values()):
             raise NoAnswer("the recorder is not running")
         question = HistoryQuery(
@@ -77,7 +84,11 @@ class Questions:
             expires_at=datetime.now(UTC) + timedelta(seconds=self._deadline_seconds),
             **filters,
         )
-        answer = await self._ask(question, question.id, "recorder")
+        self._questions[question.id] = question
+        try:
+            answer = await self._ask(question, question.id, "recorder")
+        finally:
+            del self._questions[question.id]
         assert isinstance(answer, HistoryAnswer)
         return answer
 
@@ -99,13 +110,14 @@ class Questions:
 
     def _heard(self, delivery: Delivery) -> None:
         """Note whether a recorder is there, so that nobody waits for one that is not."""
-        if delivery.levels["service"] != "recorder":
-            return
         said, instance = delivery.message, delivery.levels["instance"]
         if not isinstance(said, Availability):
             self._recorders.pop(instance, None)
         elif said.state == "online" or self._is_of_last_connection(said):
             self._recorders[instance] = said
+        if self._comings.came(delivery):
+            for question in self._questions.values():
+                self._bus.publish(question)
 
     def _is_of_last_connection(self, said: Availability) -> bool:
         before = self._recorders.get(said.instance)

@@ -114,6 +114,34 @@ async def test_history_is_read_page_by_page() -> None:
     assert some == list(range(10))
 
 
+async def test_what_was_asked_while_the_recorder_was_away_is_asked_again_when_it_comes() -> None:
+    broker = MemoryBroker()
+    first, second, own = (
+        MemoryBus(broker, "recorder", "main"),
+        MemoryBus(broker, "recorder", "main"),
+        MemoryBus(broker, "client", "c"),
+    )
+    asked: list[str] = []
+
+    def answer(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        asked.append(query.id)
+        second.publish(HistoryAnswer(client=query.client, id=query.id, rows=({"n": 1},)))
+
+    first.subscribe(HistoryQuery, lambda delivery: asked.append(delivery.levels["id"]))
+    second.subscribe(HistoryQuery, answer)
+    async with own, Client(NOWHERE, "tests", bus=own) as client, first:
+        rows = asyncio.create_task(anext(client.history(what="runs")))
+        await until(lambda: len(asked) == 1)
+        first.disconnect(will=True)
+        second.connect()
+
+        assert await rows == {"n": 1}
+    assert asked == [asked[0]] * 2
+    second.disconnect(will=False)
+
+
 async def test_a_question_that_the_recorder_refuses_is_an_error() -> None:
     def refuse(bus: Bus, delivery: Delivery) -> None:
         query = delivery.message

@@ -176,11 +176,13 @@ class Forgetful:
         self.bus.subscribe(HistoryQuery, lambda one: self.answer(one.message))
         self.asked = 0
         self.silent_for = 10**9
+        self.answers_first = True
 
     def answer(self, query: Any) -> None:
         self.asked += 1
         cursor = "more" if query.cursor is None else None
-        if query.cursor is not None and self.asked <= 1 + self.silent_for:
+        waits = query.cursor is not None or not self.answers_first
+        if waits and self.asked <= self.answers_first + self.silent_for:
             return
         row = {"node": "n1", "sequence": self.asked}
         self.bus.publish(
@@ -218,6 +220,28 @@ async def test_a_recorder_that_restarts_is_waited_for(tmp_path: Path, impatient:
         assert await export_from(client, str(file), Wish(what="events", form="csv")) == 2
 
     assert len(file.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("silent_for", "rows"), [(3, 2), (10**9, None)])
+async def test_a_recorder_that_is_away_at_first_is_waited_for_as_long(
+    tmp_path: Path,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    silent_for: int,
+    rows: int | None,
+) -> None:
+    broker, wish = MemoryBroker(), Wish(what="events", form="csv")
+    recorder = Forgetful(broker)
+    recorder.answers_first, recorder.silent_for = False, silent_for
+    file = str(tmp_path / "a.csv")
+    async with recorder.bus, a_client(broker) as client:
+        if rows is not None:
+            assert await export_from(client, file, wish) == rows
+        else:
+            monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.1)
+            with pytest.raises(RequestFailed, match=r"did not answer .* \(waited 0\.1 s\)"):
+                await export_from(client, file, wish)
+            assert [*tmp_path.iterdir()] == []
 
 
 async def test_a_pipe_is_written_to_and_not_replaced(client: Client, tmp_path: Path) -> None:

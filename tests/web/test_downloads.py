@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -78,10 +79,40 @@ async def test_parquet_says_what_is_missing_or_comes(
     assert "pip install 'gleaner[parquet]'" in refused.json()["detail"]
 
 
-async def test_who_does_not_answer_at_all_is_named(web: Web) -> None:
+async def test_who_does_not_answer_at_all_is_named(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.05)
+
     found = await web.client.get("/api/export/runs")
 
-    assert (found.status_code, found.json()["detail"][:12]) == (503, "the recorder")
+    assert found.status_code == 503
+    detail = "the recorder did not answer within 0.3 s (waited 0.05 s)"
+    assert found.json()["detail"] == detail
+
+
+async def test_a_recorder_that_restarts_before_the_first_page_is_waited_for(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.01)
+    gone = MemoryBus(web.broker, "recorder", "main")
+    gone.connect()
+    await web.say([])
+    gone.disconnect(will=True)
+    await web.say([])
+    download = asyncio.create_task(web.client.get("/api/export/events"))
+    await asyncio.sleep(0)
+    back = MemoryBus(web.broker, "recorder", "main")
+
+    def tell(delivery: Delivery) -> None:
+        assert isinstance(delivery.message, HistoryQuery)
+        back.publish(page(delivery.message))
+
+    back.subscribe(HistoryQuery, tell)
+    async with back:
+        found = await download
+
+    assert (found.status_code, len(found.text.splitlines())) == (200, 7)
 
 
 async def test_what_the_recorder_refuses_is_told(web: Web) -> None:
