@@ -165,6 +165,11 @@ def is_silent(*found: Found) -> bool:
     return any(one.is_silent for one in found)
 
 
+def missing(found: Found) -> str | None:
+    """Return why something is not there; that nobody answered is told once on a page."""
+    return "Not known just now." if found.is_silent else found.problem
+
+
 def first_problem(*found: Found) -> str | None:
     """Return why something is missing, if anything is."""
     return next((one.problem for one in found if one.problem), None)

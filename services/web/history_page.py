@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gleaner.bus.messages import EventKind, GpuCondition, RunState
 from services.web import past
-from services.web.desk import Asked, Desk, is_silent
+from services.web.desk import Asked, Desk, is_silent, missing
 from services.web.live_parts import HAPPENED, RECORDER, Part
 from services.web.misread import left_out, not_known_now, unknown
 from services.web.names import gpus_of
@@ -70,10 +70,10 @@ async def _write(desk: Desk, address: Asked) -> Written:
         runs=[past.run_of(row) for row in found.rows] if what == "runs" else [],
         cursor=found.cursor,
         looked_back_to=found.looked_back_to,
-        problem=found.problem,
+        problem=found.problem or (stages.problem if stages.is_silent else None),
         silent=is_silent(found, stages),
         latencies=[past.latency_of(row) for row in stages.rows if row.get("count")],
-        latencies_problem=stages.problem,
+        latencies_problem=missing(stages),
         stages=past.STAGES,
         kinds=KINDS,
         states=[state.value for state in (RunState if what == "runs" else GpuCondition)],

@@ -13,7 +13,16 @@ from starlette.responses import Response
 
 from gleaner.keeping import zone_of
 from services.web import quiet, used
-from services.web.desk import PERIODS, SPAN, Asked, Desk, first_problem, is_silent, span_values
+from services.web.desk import (
+    PERIODS,
+    SPAN,
+    Asked,
+    Desk,
+    first_problem,
+    is_silent,
+    missing,
+    span_values,
+)
 from services.web.live_parts import RECORDER, Part
 from services.web.misread import left_out, not_known_now
 from services.web.recorded import Found, ask
@@ -80,8 +89,8 @@ async def _write(desk: Desk, address: Asked) -> Written:
         tables=tables,
         problems={by: _problem(one, by) for by, one in by_kind.items()},
         quotas=used.quotas_of(quotas.rows),
-        quotas_problem=quotas.problem,
-        problem=first_problem(by_kind["user"]),
+        quotas_problem=missing(quotas),
+        problem=first_problem(by_kind["user"], *(one for one in (*found, quotas) if one.is_silent)),
         silent=is_silent(*found, quotas),
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
         week=week,
@@ -115,7 +124,7 @@ def _problem(found: Found, by: str) -> str | None:
     """Return why there is nothing; an older recorder answers beside the point."""
     if found.problem is None and found.rows and not any(_tells(row, by) for row in found.rows):
         return "This recorder does not answer that yet."
-    return found.problem
+    return missing(found)
 
 
 def _tells(row: Mapping[str, Any], by: str) -> bool:

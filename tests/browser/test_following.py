@@ -91,6 +91,50 @@ def test_what_happens_appears_where_it_fits_and_nobody_asks_for_the_rest(
     assert len(asked) == 1
 
 
+def test_a_page_outlasts_a_restart_of_the_recorder(open_page: Open, site: Site) -> None:
+    page, asked = followed(open_page, HISTORY)
+    rows = page.locator("tbody[data-rows] tr")
+    shown = rows.count()
+    assert shown > 1
+
+    site.lose_recorder()
+    try:
+        said = page.locator("#unanswered")
+        expect(said).to_have_text(
+            re.compile(
+                r"^History does not answer\. What you see of it is from \d\d:\d\d:\d\d UTC\.$"
+            )
+        )
+        expect(page.locator("#link")).to_contain_text("not live: as of")
+        assert rows.count() == shown
+        assert "not running" not in page.locator("body").inner_text()
+        assert len(asked) == 1
+    finally:
+        site.bring_back_recorder()
+    back = time.monotonic()
+
+    expect(said).to_be_hidden()
+    expect(page.locator("#link[data-link=live]")).to_be_visible()
+    # Long before it would be asked without a word from the stream.
+    assert time.monotonic() - back < 10
+    assert rows.count() == shown
+
+
+def test_a_page_opened_without_a_recorder_says_so_once_and_fills_as_it_comes(
+    open_page: Open, site: Site
+) -> None:
+    site.lose_recorder()
+    try:
+        page, _ = followed(open_page, HISTORY)
+        assert page.locator("body").inner_text().count("not running") == 1
+        expect(page.locator("#unanswered")).to_be_hidden()
+    finally:
+        site.bring_back_recorder()
+
+    expect(page.locator("tbody[data-rows] tr").first).to_be_visible(timeout=10_000)
+    assert "not running" not in page.locator("body").inner_text()
+
+
 def test_the_end_of_a_run_appears_in_its_row(open_page: Open, site: Site) -> None:
     page, _ = followed(open_page, f"{HISTORY}&what=runs")
     now = datetime.now(UTC)

@@ -92,6 +92,14 @@ class Site:
         """Cut the web service off."""
         self.call(self.bus.disconnect)
 
+    def lose_recorder(self) -> None:
+        """Kill the recorder."""
+        self.call(self.recorder_bus.disconnect)
+
+    def bring_back_recorder(self) -> None:
+        """Have it started again."""
+        self.call(self.recorder_bus.connect)
+
     def stop_streams(self) -> None:
         """End all open streams, as a restart would."""
         self.call(self.live.close)
@@ -103,11 +111,11 @@ class Site:
         self.bus = MemoryBus(broker, "web", "main")
         self._fleet = MemoryBus(broker, "test", "fleet")
         self._fleet.subscribe(Request, self._answer)
-        recorder_bus = MemoryBus(broker, "recorder", "main")
+        self.recorder_bus = MemoryBus(broker, "recorder", "main")
         self.live = Live(self.bus, {"boreas": "Boreas"})
         names = Called(nodes={"boreas": "Boreas"}, models={"NVIDIA H100 80GB HBM3": "H100"})
         app = make_app(self.live, Questions(self.bus, 1.0), self.rules, names)
-        async with self._fleet, self.bus, recorder_bus, self._recorder(recorder_bus):
+        async with self._fleet, self.bus, self.recorder_bus, self._recorder(self.recorder_bus):
             with listen(self.settings) as listener:
                 self.url = self._url(listener)
                 await self._introduce()

@@ -5,11 +5,17 @@ import { type Heard, isBeyond, type Place, placeOf } from "./heard";
 /** After an answer that took long it waits five times as long, for the sake of who answers. */
 const REST = 5;
 const RETRY_MS = 5_000;
-/** The recorder did not answer: it may have come back, and nobody tells. */
+/** It came or went while it was asked. */
+const BACK_MS = 1_000;
+/** The recorder did not answer, and nobody told that it came back. */
 const SILENT_MS = 15_000;
+/** What the stream tells when the recorder goes or comes; see live_parts.py. */
+const RECORDER = "recorder";
 
 export interface Takes {
   take(part: string, fresh: Document): void;
+  /** The recorder did not answer: what is shown stays. */
+  unanswered(): void;
   failed(): void;
 }
 
@@ -21,6 +27,11 @@ export class Part {
   private wanted: Place;
   private timer = 0;
   private isAsking = false;
+  private isUnanswered = false;
+  /** When what it shows was answered in full; null: it was not. */
+  private answeredAt: string | null;
+  /** In which event the recorder was told to have gone or come. */
+  private recorderTold = 0;
   private notBefore: number;
   private readonly kinds: string[];
   private readonly node: string;
@@ -41,14 +52,25 @@ export class Part {
     this.paceMs = 1000 * Number(pace);
     // Once a second is no hurry; what shows no more than one point in an hour has just been drawn.
     this.notBefore = this.paceMs > 1000 ? Date.now() + this.paceMs : 0;
-    if (isSilent(document)) this.askAfter(SILENT_MS);
+    this.isUnanswered = isSilent(document);
+    this.answeredAt = this.isUnanswered ? null : (document.body.dataset["at"] ?? null);
+    if (this.isUnanswered) this.askAfter(SILENT_MS);
     document.addEventListener("visibilitychange", () => {
       if (isBeyond(this.wanted, this.known)) this.want(this.wanted);
     });
   }
 
+  /** Since when what it shows may be old, for want of an answer. */
+  get unansweredSince(): string | null {
+    return this.isUnanswered ? this.answeredAt : null;
+  }
+
   hear({ place, news, moved }: Heard): void {
     if (place.life !== this.known.life) return this.want(place);
+    for (const { kinds } of news) {
+      this.recorderTold = Math.max(this.recorderTold, kinds[RECORDER] ?? 0);
+    }
+    if (this.isUnanswered && this.isRecorderNew && !this.isAsking) return this.refresh();
     let number = moved && this.showsNow ? place.number : 0;
     for (const { node, kinds } of news) {
       if (node && this.node && node !== this.node) continue;
@@ -60,6 +82,10 @@ export class Part {
   /** Ask at once, whether there is something new or not. */
   refresh(): void {
     this.askAfter(0);
+  }
+
+  private get isRecorderNew(): boolean {
+    return this.recorderTold > this.known.number;
   }
 
   private askAfter(pauseMs: number): void {
@@ -94,10 +120,16 @@ export class Part {
       if (!place) throw new Error("another page");
       this.known = placeOf(place);
       pause = Math.max(pause, REST * (Date.now() - begin));
-      this.reader.take(this.name, fresh);
+      this.isUnanswered = isSilent(fresh);
+      if (this.unansweredSince !== null) {
+        this.reader.unanswered();
+      } else {
+        if (!this.isUnanswered) this.answeredAt = fresh.body.dataset["at"] ?? null;
+        this.reader.take(this.name, fresh);
+      }
       if (this.wanted === wanted) this.wanted = this.known;
-      if (isSilent(fresh)) {
-        pause = Math.max(pause, SILENT_MS);
+      if (this.isUnanswered) {
+        pause = this.isRecorderNew ? BACK_MS : Math.max(pause, SILENT_MS);
         this.wanted = { life: "", number: 0 };
       }
     } catch {

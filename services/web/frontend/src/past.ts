@@ -8,6 +8,7 @@ import { startPill } from "./pill";
 import { Rows } from "./rows";
 import { followPast } from "./shared";
 import type { Link } from "./stream";
+import { clock } from "./texts";
 
 /** Without the stream (a proxy that keeps it back) it is asked that often. */
 const UNHEARD_MS = 15_000;
@@ -25,14 +26,27 @@ const parts = names.map((name) => {
   address.searchParams.set("part", name);
   // Who turned to older rows is told how many newer ones there are.
   if (rows?.isOlder) address.searchParams.delete("cursor");
-  return new Part(name, data, placeOf(place), () => address.href, { take, failed: () => show("lost") });
+  const takes = { take, unanswered: () => show(link), failed: () => show("lost") };
+  return new Part(name, data, placeOf(place), () => address.href, takes);
 });
 
 /** The page of a node has a pill, and counts ages, by its own script. */
-const pill = only === undefined && parts.length ? startPill(() => shownAt) : null;
+const pill =
+  only === undefined && parts.length ? startPill(() => unansweredSince() ?? shownAt) : null;
+const unanswered = document.getElementById("unanswered") as HTMLElement;
+
+/** Of the part that shows what is oldest. */
+function unansweredSince(): string | null {
+  const since = parts.map((part) => part.unansweredSince).filter((one) => one !== null);
+  return since.sort()[0] ?? null;
+}
 
 function show(now: Link): void {
-  pill?.link(now);
+  const since = unansweredSince();
+  const text = since && `History does not answer. What you see of it is from ${clock(since)} UTC.`;
+  if (unanswered.textContent !== (text ?? "")) unanswered.textContent = text;
+  unanswered.hidden = !text;
+  pill?.link(since && now === "live" ? "unanswered" : now);
 }
 
 function take(name: string, fresh: Document): void {

@@ -4,11 +4,14 @@ import { serverTime } from "./age";
 import type { Link } from "./stream";
 import { age, clock } from "./texts";
 
+/** The stream may be live while the recorder does not answer. */
+type Shown = Link | "unanswered";
+
 /** Keep the pill current; `at` tells from when the data are. */
-export function startPill(at: () => string | null): { link(now: Link): void } {
+export function startPill(at: () => string | null): { link(now: Shown): void } {
   const lost = document.getElementById("lost") as HTMLElement;
   const pill = document.getElementById("link") as HTMLElement;
-  let link: Link = "connecting";
+  let link: Shown = "connecting";
 
   function show(): void {
     pill.dataset["link"] = link;
