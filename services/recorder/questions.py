@@ -84,10 +84,11 @@ def question_of(query: HistoryQuery, now: datetime) -> Question:
     since = query.since or (until - _SPANS.get(query.what, _SPAN))
     if query.what == "quotas" and query.since is None:
         since -= _ROUND
-    if since >= until:
-        raise BadQuestion("since is not before until")
+    # First: who gave no end is not to be told of one.
     if since >= now:
         raise BadQuestion("since is not in the past: nothing is recorded yet")
+    if since >= until:
+        raise BadQuestion("since is not before until")
     # Before and after there is nothing, however much somebody asks for.
     since, until = max(since, EPOCH), min(until, now + timedelta(days=1))
     if since >= until:

@@ -28,14 +28,14 @@ from gleaner.bus.messages import RequestKind
 from gleaner.names import Called
 from services.web.answers import Answers, GivenAnswer
 from services.web.api import Change, by_whom, make_api
-from services.web.desk import Desk
+from services.web.desk import Desk, asked_of
 from services.web.exposition import CONTENT_TYPE, Exposition
 from services.web.filter import choices, from_query
 from services.web.gpu_page import NODE_PARTS, past_of_node, show_gpu, show_node_part
 from services.web.history_page import show_history
 from services.web.live import Live
 from services.web.metrics import gather
-from services.web.misread import TEXT_MAX, left_out, unknown
+from services.web.misread import TEXT_MAX, left_out, plain, unknown
 from services.web.packed import accepts_gzip, packer, piece
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
@@ -70,7 +70,7 @@ def make_app(
     ) -> Response:
         peer = await rules.peer_of(request.scope)
         moment = live.moment()
-        address = request.query_params
+        address = asked_of(request)
         wanted, misread = from_query(
             {} if only else address, choices(moment.facts if address else ())
         )
@@ -105,7 +105,7 @@ def make_app(
         return await page(request)
 
     async def node(request: Request) -> Response:
-        only = request.path_params["node"]
+        only = plain(request.path_params["node"])
         if live.fleet.node(only) is None:
             return await page(request, only)
         if request.query_params.get("part") in NODE_PARTS:

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from gleaner.keeping import facts_of
 from gleaner.names import Called
 from services.web.live import Live
-from services.web.misread import TEXT_MAX
+from services.web.misread import plain
 from services.web.packed import accepts_gzip
 from services.web.pages import Pages
 from services.web.questions import Questions
@@ -132,7 +132,7 @@ class Desk:
 
 def asked_of(request: Request) -> dict[str, str]:
     """Return what an address asks for."""
-    return {name: value[:TEXT_MAX] for name, value in request.query_params.items()}
+    return {plain(name): plain(value) for name, value in request.query_params.items()}
 
 
 def span_values(

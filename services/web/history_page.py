@@ -38,6 +38,8 @@ async def _write(desk: Desk, address: Asked) -> Written:
     asked = address.words
     what: What = "runs" if asked.get("what") == "runs" else "events"
     about, misread = _filters(asked, what)
+    if "since" in about and about["since"] >= address.at:
+        misread.append(f"{asked['since']!r} lies in the future: nothing is recorded yet.")
     latencies = {name: about[name] for name in ("node", "since", "until") if name in about}
     cursor = asked.get("cursor") or None
     found, stages = await asyncio.gather(

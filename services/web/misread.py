@@ -9,6 +9,12 @@ from services.web.view import Node
 TEXT_MAX = 200
 """Characters of a filter in an address."""
 NAMES_TOLD = 12
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+
+
+def plain(text: str) -> str:
+    """Return what an address brings without control characters: HTML allows none of them."""
+    return text.translate(_CONTROLS)[:TEXT_MAX]
 
 
 def left_out(asked: Mapping[str, str], known: Iterable[str]) -> list[str]:

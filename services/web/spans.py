@@ -77,7 +77,8 @@ def span_of(
         except (ValueError, OverflowError):
             return _preset(by_name[default], now, NO_DATE)
         if since >= until:
-            return _preset(by_name[default], now, "The first day is not before the last.")
+            why = "lies in the future" if since >= now else "is not before the last"
+            return _preset(by_name[default], now, f"The first day {why}.")
         return Span(since=since, until=until, preset=None, is_over=until < now)
     name = asked.get("range") or default
     if name not in by_name:

@@ -147,6 +147,19 @@ def test_what_is_being_typed_survives_every_update(open_page: Open, site: Site) 
     expect(reason).to_have_value("half a sen")
 
 
+def test_the_page_of_an_unknown_node_says_so_and_asks_for_nothing_of_it(open_page: Open) -> None:
+    page = open_page("node/nope", live=False)
+    expect(page.locator("#link[data-link=live]")).to_be_visible()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("nope is not known")
+    asked = page.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
+    assert [url for url in asked if "last-hour" in url] == []
+    # The browser tells of the page itself.
+    complaints = open_page.complaints  # type: ignore[attr-defined]
+    assert ["404" in text for text in complaints] == [True]
+    complaints.clear()
+
+
 def test_hostile_names_are_text(open_page: Open) -> None:
     page = open_page()
 

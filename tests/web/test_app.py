@@ -106,6 +106,7 @@ async def test_an_unknown_node_is_not_found(busy: Web) -> None:
     assert page.status_code == 404
     assert "There is no node '<b>nowhere'; there are atlas" in words(page.text)
     assert "<b>nowhere" not in page.text
+    assert page.text.count("<h1") == 1
 
 
 async def test_what_is_not_known_is_one_dash_without_a_unit(busy: Web) -> None:

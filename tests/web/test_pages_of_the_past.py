@@ -370,6 +370,8 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
         ("/history?node=banana", "There is no node 'banana'; there are atlas, boreas"),
         ("/history?gpu=banana", "No GPU that is known now has the UUID 'banana'."),
         ("/usage?node=banana", "There is no node 'banana'; there are atlas, boreas"),
+        ("/history?since=2999-01-01", "'2999-01-01' lies in the future: nothing is recorded yet."),
+        ("/usage?since=2999-01-01", "The first day lies in the future."),
         ("/node/atlas?per=day", "'per' means nothing to this page and was left out."),
     ],
 )
@@ -390,6 +392,14 @@ async def test_addresses_are_relative_so_that_any_prefix_works(busy: Web, path: 
     assert found
     assert [one for one in found if one.startswith("/") or "//" in one] == []
     assert 'aria-label="Pages"' in page
+
+
+@pytest.mark.parametrize("path", ["/", "/usage", "/history", "/node/atlas", "/node/a%00%1Bb"])
+async def test_no_control_character_of_an_address_comes_into_a_page(busy: Web, path: str) -> None:
+    tell(busy, {})
+    page = (await busy.client.get(f"{path}?user=%00%1B%C2%85al&%07=1")).text
+
+    assert re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", page) == []
 
 
 async def test_there_is_a_way_to_older_rows_and_back(busy: Web) -> None:

@@ -22,6 +22,8 @@ const { root = "./", controls = "off", worker = "", only, size } = document.body
 const where: Where = { root, controls, only, hasCards: size !== "large" };
 const main = document.getElementById("main") as HTMLElement;
 const form = document.querySelector<HTMLFormElement>("#filter");
+/** The page of a node that nobody has heard of says so; it becomes that node's when it is heard. */
+const isUnknown = only !== undefined && !document.querySelector("#part-cards > *");
 const HOUR_MS = 60_000;
 
 let fleet: Fleet | null = null;
@@ -49,6 +51,7 @@ function draw(): void {
   const { overview } = fleet;
   const of = sorted(fleet).filter((node) => only === undefined || node.node === only);
   if (of.length > CARDS_MAX) return location.reload();
+  if (only !== undefined && !of.length && isUnknown) return;
   const nodes = only === undefined ? taken(filter, of) : of;
   const name = (node: string) => fleet?.nodes.get(node)?.name ?? node;
   if (only !== undefined) {
@@ -130,7 +133,7 @@ function drawSoon(): void {
 }
 
 async function askForHour(): Promise<void> {
-  if (document.hidden) return;
+  if (document.hidden || (isUnknown && !fleet?.nodes.has(only ?? ""))) return;
   const query = only === undefined ? "" : `?node=${encodeURIComponent(only)}`;
   try {
     const response = await fetch(`${root}api/last-hour${query}`);
