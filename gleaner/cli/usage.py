@@ -20,6 +20,7 @@ from gleaner.cli.words import percent
 from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.figures import By
 from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
+from gleaner.keeping import zone_of
 from gleaner.tell import tell_simulated
 
 Row = Mapping[str, Any]
@@ -28,6 +29,7 @@ _KEYS = (
     "weekday", "hour", "day", "week", "month", "start",
 )  # fmt: skip
 _WATT_HOURS = 3600
+_PERIODS = ("weekday_hour", "hour", "day", "week", "month")
 _RECEIVED, _SENT = "network_received_bytes_per_second", "network_sent_bytes_per_second"
 
 
@@ -37,6 +39,8 @@ class Found:
 
     rows: Sequence[Row]
     simulated: str | None
+    counted: str | None = None
+    """In which time zone hours and days are counted, where that matters."""
 
 
 async def usage(
@@ -47,7 +51,10 @@ async def usage(
     async with connected(settings) as client:
         fleet = _followed(client)
         found = client.history(what="usage", by=by, since=since, node=node, user=user)
-        return Found(rows=[row async for row in found], simulated=simulated(now_of(fleet), node))
+        rows = [row async for row in found]
+        view = now_of(fleet)
+        counted = f"counted in {zone_of(view.recorder)}" if by in _PERIODS else None
+        return Found(rows=rows, simulated=simulated(view, node), counted=counted)
 
 
 async def history(

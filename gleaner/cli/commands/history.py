@@ -143,6 +143,8 @@ def _show_figures(
 ) -> None:
     from gleaner.cli import usage as figures
 
+    if as_json and as_csv:
+        raise Failed("--json or --csv, not both", code=EXIT_USAGE)
     if found.simulated:
         print(f"gleaner: {found.simulated}", file=sys.stderr)
     if as_json:
@@ -151,5 +153,7 @@ def _show_figures(
         print(figures.as_csv(columns, found.rows), end="")
     elif found.rows:
         screen().print(table(found.rows))
+        if found.counted:
+            print(found.counted)
     else:
         print("nothing is recorded of that time; what happens now is told within ten minutes")
