@@ -56,7 +56,7 @@ class Database:
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         if self.is_file and self._url.database:
-            _make_private(self._path)
+            make_private(self._path)
         if self._lock is not None:
             self._lock.take()
             damage.keep_log_aside(self._path)
@@ -146,7 +146,7 @@ def _not_open() -> OSError:
     return OSError("the database is not open just now")
 
 
-def _make_private(file: Path) -> None:
+def make_private(file: Path) -> None:
     """Make a file that others may not read, for who may read it may also lock it.
 
     An administrator who allows it later is not overruled.
