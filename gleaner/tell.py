@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from gleaner.bus.messages import EventKind
+
+_NAMES_TOLD = 3
 
 
 def tell_event(kind: str, data: Mapping[str, Any]) -> str:
@@ -45,3 +47,20 @@ def tell_clock(ahead: timedelta) -> str:
 def _pairs(data: Mapping[str, Any]) -> Iterator[str]:
     for name, value in data.items():
         yield f"{name}={value}"
+
+
+def tell_simulated(nodes: Sequence[tuple[str, bool]], *, only: bool = False) -> str | None:
+    """Say what of some nodes' past never happened, each named with whether it is simulated.
+
+    Sums of use may have both in them, and nobody must take a demonstration for a fleet. `only`: one
+    node was asked for. None: nothing is simulated.
+    """
+    found = [name for name, is_simulated in nodes if is_simulated]
+    if not found:
+        return None
+    if len(found) == len(nodes):
+        what = "This node is" if only else "All nodes are"
+        return f"{what} simulated: nothing of this really happened."
+    more = f" and {len(found) - _NAMES_TOLD} more" if len(found) > _NAMES_TOLD else ""
+    names = ", ".join(found[:_NAMES_TOLD])
+    return f"Part of this is simulated and never really happened: that of {names}{more}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +17,11 @@ from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard, now_of
 from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
-from gleaner.client import Client, NeverRecorded
+from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.figures import By
 from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
+from gleaner.keeping import zone_of
+from gleaner.tell import tell_simulated
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -26,22 +29,37 @@ _KEYS = (
     "weekday", "hour", "day", "week", "month", "start",
 )  # fmt: skip
 _WATT_HOURS = 3600
+_PERIODS = ("weekday_hour", "hour", "day", "week", "month")
 _RECEIVED, _SENT = "network_received_bytes_per_second", "network_sent_bytes_per_second"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was recorded, and what of it never really happened."""
+
+    rows: Sequence[Row]
+    simulated: str | None
+    counted: str | None = None
+    """In which time zone hours and days are counted, where that matters."""
 
 
 async def usage(
     settings: Settings, *, by: By, since_seconds: float, node: str | None, user: str | None
-) -> list[Row]:
+) -> Found:
     """Return GPU-hours since so long ago."""
     since = datetime.now(UTC) - timedelta(seconds=since_seconds)
     async with connected(settings) as client:
+        fleet = _followed(client)
         found = client.history(what="usage", by=by, since=since, node=node, user=user)
-        return [row async for row in found]
+        rows = [row async for row in found]
+        view = now_of(fleet)
+        counted = f"counted in {zone_of(view.recorder)}" if by in _PERIODS else None
+        return Found(rows=rows, simulated=simulated(view, node), counted=counted)
 
 
 async def history(
     settings: Settings, target: str, *, since_seconds: float, points: int, of_host: bool = False
-) -> list[Row]:
+) -> Found:
     """Return readings of a GPU, else of the GPUs of a node of that name, oldest first.
 
     Of the host, what is named is a node.
@@ -53,22 +71,50 @@ async def history(
         "since": until - timedelta(seconds=since_seconds),
         "until": until,
     }
-    rows: list[Row]
     async with connected(settings) as client:
-        if of_host:
-            rows = [row async for row in client.history(node=target, of="host", **asked)]
-            return rows[::-1]
+        fleet = _followed(client)
+        rows: list[Row]
         try:
-            rows = await _of_gpu_or_node(client, target, asked)
+            if of_host:
+                rows = [row async for row in client.history(node=target, of="host", **asked)]
+            else:
+                rows = await _of_gpu_or_node(client, target, asked)
         except NeverRecorded:
-            fleet = Fleet()
-            follow(client.bus, fleet)
+            if of_host:
+                raise
             await heard(fleet)
-            gpu = gpu_called(now_of(fleet), target)
+            view = now_of(fleet)
+            gpu = gpu_called(view, target)
             if gpu is None:
+                if why := no_such_gpu(view, target):
+                    raise RequestFailed(why) from None
                 raise
             rows = [row async for row in client.history(gpu=gpu, **asked)]
-    return rows[::-1]
+        return Found(rows=rows[::-1], simulated=simulated(now_of(fleet), _node_of(fleet, target)))
+
+
+def _followed(client: Client) -> Fleet:
+    """Return what retained facts say: they come before the answer to what is asked then."""
+    fleet = Fleet()
+    follow(client.bus, fleet)
+    return fleet
+
+
+def _node_of(fleet: Fleet, target: str) -> str:
+    """Return the node that is meant, or whose GPU is."""
+    view = now_of(fleet)
+    meant = (
+        node.node
+        for node in view.nodes.values()
+        if any(is_meant(node, gpu, target) for gpu in node.gpus(view.at))
+    )
+    return next(meant, target)
+
+
+def simulated(view: FleetView, only: str | None) -> str | None:
+    """Say what of the past of all nodes, or of one, never really happened."""
+    asked = [one for one in view.nodes.values() if only in (None, one.node)]
+    return tell_simulated([(one.node, one.is_simulated) for one in asked], only=only is not None)
 
 
 async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:
@@ -90,6 +136,16 @@ def gpu_called(view: FleetView, target: str) -> str | None:
         if is_meant(node, gpu, target)
     ]
     return found[0] if len(found) == 1 else None
+
+
+def no_such_gpu(view: FleetView, target: str) -> str | None:
+    """Say which GPUs a node has if somebody asks for another of its; None: it is no node's."""
+    name, _, index = target.rpartition(":")
+    node = view.nodes.get(name)
+    if node is None:
+        return None
+    known = [str(gpu.index) for gpu in node.gpus(view.at) if gpu.index is not None]
+    return f"node {name} has no GPU {index}; it has {', '.join(known) or 'none'}"
 
 
 def usage_table(rows: Sequence[Row]) -> Table:

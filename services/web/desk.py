@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from gleaner.keeping import facts_of
 from gleaner.names import Called
+from gleaner.tell import tell_simulated
 from services.web.live import Live
 from services.web.misread import TEXT_MAX
 from services.web.packed import accepts_gzip
@@ -65,6 +66,11 @@ class Desk:
     def nodes(self) -> tuple[Node, ...]:
         """Return all nodes, without readings."""
         return self.live.told().facts
+
+    def simulated(self, only: str | None = None) -> str | None:
+        """Say what of the past of all nodes, or of one, never really happened."""
+        asked = [one for one in self.nodes() if only in (None, "", one.node)]
+        return tell_simulated([(one.name, one.simulated) for one in asked], only=bool(only))
 
     def node(self, name: str) -> Node | None:
         """Return a node with its readings; None if it is not known."""

@@ -62,6 +62,7 @@ async def _write(desk: Desk, address: Asked) -> Written:
         live={} if is_over else {"history": history},
         misread=misread,
         what=what,
+        simulated=desk.simulated(asked.get("node")),
         asked={name: asked.get(name, "") for name in FILTERS},
         link=_linker(given),
         is_filtered=bool(given.keys() - {"what"}),

@@ -47,6 +47,8 @@ def answer_of(
     origin = ("simulated",) if simulated else ()
     if presence is not Presence.ONLINE:
         return f"nothing is known now of {number}", origin
+    if not counted:
+        return "no GPU here", origin
     states = Counter(gpu.state.value for gpu in counted)
     free = sum(states[state.value] for state in FREE)
     return f"{free} of {number} free", (*_states(states), *origin)
@@ -91,9 +93,7 @@ def show_overview(
     free = sum(states[state.value] for state in FREE)
     silent = sum(one.presence is Presence.ONLINE and not one.has_readings for one in tallies)
     return Overview(
-        headline=f"{free} of {_count(gpus, 'GPU')} free"
-        if tallies
-        else "No node has been heard yet",
+        headline=_headline(len(tallies), gpus, free),
         details=_details(states, presences, silent, sum(one.simulated for one in tallies)),
         connected=connected,
         gpus=gpus,
@@ -109,6 +109,12 @@ def show_overview(
         evictions=evictions,
         version=version,
     )
+
+
+def _headline(nodes: int, gpus: int, free: int) -> str:
+    if not nodes:
+        return "No node has been heard yet"
+    return f"{free} of {_count(gpus, 'GPU')} free" if gpus else "No GPU is known yet"
 
 
 def _details(

@@ -74,6 +74,7 @@ async def _write(desk: Desk, address: Asked) -> Written:
         **span_values(span, asked, USAGE_PRESETS, FILTERS),
         asked={name: asked.get(name, "") for name in FILTERS},
         about=about,
+        simulated=desk.simulated(asked.get("node")),
         nodes=[(one.node, one.name) for one in nodes],
         per=per,
         per_names=PERIODS,

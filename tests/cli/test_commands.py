@@ -384,3 +384,8 @@ class TestWithBroker:
             bus.publish(event)
             bus.publish(event)
             await asyncio.sleep(0.05)
+
+
+def test_no_time_is_longer_than_anybody_keeps(command: Said) -> None:
+    said = "--since: 99999999d is more than a hundred years"
+    assert command("usage", "--since", "99999999d")[::2] == (2, f"{said}\n")

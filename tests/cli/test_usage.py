@@ -8,7 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.usage import as_csv, gpu_called, history_table, host_table, usage_table
+from gleaner.cli.usage import (
+    as_csv,
+    gpu_called,
+    history_table,
+    host_table,
+    no_such_gpu,
+    simulated,
+    usage_table,
+)
 from tests.cli.fleets import example_fleet
 from tests.web.example import gpu_id
 
@@ -96,3 +104,16 @@ def test_a_series_is_of_one_gpu_however_it_is_called() -> None:
     assert gpu_called(fleet, "gpu-atlas-0004") == gpu_id("atlas", 4)
     assert gpu_called(fleet, "gpu-atlas") is None
     assert gpu_called(fleet, "atlas:99") is None
+    assert (
+        no_such_gpu(fleet, "atlas:99") == "node atlas has no GPU 99; it has 0, 1, 2, 3, 4, 5, 6, 7"
+    )
+    assert no_such_gpu(fleet, "nobody:0") is None
+
+
+def test_what_is_simulated_is_said_of_all_nodes_or_of_one() -> None:
+    fleet = example_fleet()
+
+    assert simulated(fleet, "atlas") is None
+    assert simulated(fleet, "sim-0") == "This node is simulated: nothing of this really happened."
+    part = "Part of this is simulated and never really happened: that of sim-0."
+    assert simulated(fleet, None) == part

@@ -87,11 +87,17 @@ def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
         raise Failed(str(error)) from error
 
 
+_LONGEST_SECONDS = 100 * 365 * 86400
+
+
 def seconds_of(option: str, text: str) -> float:
     """Return the duration that an option names."""
     from gleaner.cli.words import parse_duration
 
     try:
-        return parse_duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise Failed(f"{option}: {error}", code=EXIT_USAGE) from error
+    if seconds > _LONGEST_SECONDS:
+        raise Failed(f"{option}: {text} is more than a hundred years", code=EXIT_USAGE)
+    return seconds

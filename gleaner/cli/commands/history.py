@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,9 @@ from gleaner.cli.commands.common import (
     wait_for,
 )
 from gleaner.figures import By, columns_of
+
+if TYPE_CHECKING:
+    from gleaner.cli.usage import Found
 
 commands = group()
 
@@ -95,9 +99,11 @@ def usage(
     from gleaner.cli import usage as figures
 
     seconds = seconds_of("--since", since)
-    rows = wait_for(figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user))
+    found = wait_for(
+        figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user)
+    )
     columns = columns_of("usage", by, of_one_user=user is not None)
-    _show_figures(rows, columns, figures.usage_table, as_json=as_json, as_csv=as_csv)
+    _show_figures(found, columns, figures.usage_table, as_json=as_json, as_csv=as_csv)
 
 
 @commands.command(
@@ -124,24 +130,30 @@ def history(
     from gleaner.cli import usage as figures
 
     seconds = seconds_of("--since", since)
-    rows = wait_for(
+    found = wait_for(
         figures.history(load(config), target, since_seconds=seconds, points=points, of_host=host)
     )
     columns = columns_of("series", of_host=host)
     table = figures.host_table if host else figures.history_table
-    _show_figures(rows, columns, table, as_json=as_json, as_csv=as_csv)
+    _show_figures(found, columns, table, as_json=as_json, as_csv=as_csv)
 
 
 def _show_figures(
-    rows: list[Any], columns: Sequence[str], table: Any, *, as_json: bool, as_csv: bool
+    found: Found, columns: Sequence[str], table: Any, *, as_json: bool, as_csv: bool
 ) -> None:
     from gleaner.cli import usage as figures
 
+    if as_json and as_csv:
+        raise Failed("--json or --csv, not both", code=EXIT_USAGE)
+    if found.simulated:
+        print(f"gleaner: {found.simulated}", file=sys.stderr)
     if as_json:
-        print(figures.as_json(rows))
+        print(figures.as_json(found.rows))
     elif as_csv:
-        print(figures.as_csv(columns, rows), end="")
-    elif rows:
-        screen().print(table(rows))
+        print(figures.as_csv(columns, found.rows), end="")
+    elif found.rows:
+        screen().print(table(found.rows))
+        if found.counted:
+            print(found.counted)
     else:
         print("nothing is recorded of that time; what happens now is told within ten minutes")

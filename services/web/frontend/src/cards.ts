@@ -176,7 +176,7 @@ function facts(node: Node): Part {
       ? html`${measured("CPU", meter(host.cpu_percent))}
           ${measured("Load", html`${meter(ratio(host.load_1_minute, host.cpu_count))}${host.cpu_count ? html` <span class="quiet">of ${host.cpu_count} cores</span>` : nothing}`)}
           ${measured("Memory", html`${meter(ratio(host.memory_used_bytes, host.memory_total_bytes))} <span class="quiet">${gibibytes(host.memory_used_bytes)} / ${memory(host.memory_total_bytes)}</span>`)}
-          ${host.disks.map((disk) => measured(disk.mount, meter(ratio(disk.used_bytes, disk.total_bytes))))}
+          ${host.disks.map((disk) => measured(`Disk ${disk.mount}`, meter(ratio(disk.used_bytes, disk.total_bytes))))}
           ${host.network_received_bytes_per_second === null ? nothing : measured("Network", html`${rate(host.network_received_bytes_per_second)} <span class="quiet">in, ${rate(host.network_sent_bytes_per_second)} out</span>`)}
           ${host.uptime_seconds === null ? nothing : fact("Up for", age(host.uptime_seconds))}`
       : nothing}
@@ -193,7 +193,7 @@ function limitations(node: Node): Part {
 function card(where: Where, node: Node, hour: Hour): Part {
   return html`<article class="node" id="node-${node.node}" data-presence=${node.presence} aria-labelledby="title-${node.node}">
     <header>
-      <h2 id="title-${node.node}"><a href="${where.root}node/${node.node}">${node.name}</a>${node.host && node.host !== node.name ? html` <span class="quiet">${node.host}</span>` : nothing}</h2>
+      <h2 id="title-${node.node}"><a href="${where.root}node/${node.node}">${node.name}</a>${node.host && node.host !== node.name ? html` <span class="quiet">host ${node.host}</span>` : nothing}</h2>
       ${badges(badged(node))}
       <p class="freshness">${freshness(node)}</p>
       <div class="actions">
