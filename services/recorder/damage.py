@@ -47,14 +47,20 @@ def keep_aside(path: Path, error: Exception) -> None:
             part.rename(f"{aside}{suffix}")
 
 
-def keep_log_aside(path: Path) -> None:
-    """Rename the log of a file that nobody has open if SQLite would drop it without a word."""
+def would_be_dropped(path: Path) -> bool:
+    """Tell whether SQLite, if it came anew, would drop the log of a file without a word."""
     log = path.with_name(path.name + _LOG)
     if not log.exists() or log.stat().st_size <= _LOG_HEADER:
-        return
+        return False
     with log.open("rb") as file:
-        if _is_log(file.read(_LOG_HEADER)):
-            return
+        return not _is_log(file.read(_LOG_HEADER))
+
+
+def keep_log_aside(path: Path) -> None:
+    """Rename the log of a file that nobody has open if SQLite would drop it."""
+    if not would_be_dropped(path):
+        return
+    log = path.with_name(path.name + _LOG)
     aside = f"{_aside(path)}{_LOG}"
     logger.error(
         "%s: its beginning is damaged; it is kept as %s, and what was written last is in no answer",

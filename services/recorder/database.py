@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.recorder import damage
+from services.recorder import damage, space
 from services.recorder.connect import is_file, name_of, reading, url_of, writing
 from services.recorder.lock import FileLock
 from services.recorder.migrate import migrate
@@ -99,10 +99,23 @@ class Database:
             yield
         except DatabaseError as error:
             if self.is_damaged(error):
-                self.suspicion = error
                 self.is_certain |= is_certain
-                self.is_suspect.set()
+                self._suspect(error)
             raise
+
+    def look_at_log(self) -> None:
+        """Suspect a log that only who has it open can read; whose turn it is may do so."""
+        if self.is_file and damage.would_be_dropped(self._path):
+            self._suspect(OSError("the beginning of its log is damaged"))
+
+    def _suspect(self, error: Exception) -> None:
+        self.suspicion = error
+        self.is_suspect.set()
+
+    async def write_log_anew(self) -> None:
+        """Put what is in the log into the file, which was found whole with it, and empty it."""
+        async with self.writing() as connection:
+            await space.empty_log(connection)
 
     def trust(self) -> None:
         """Forget what was suspected: it is another file, or was found whole."""

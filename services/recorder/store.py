@@ -125,6 +125,7 @@ class Store:
                 return False
             is_certain = self._database.is_certain or not self.is_open
             if not is_certain and await self._database.is_whole():
+                await self._database.write_log_anew()
                 self._database.trust()
                 return False
             async with self._database.replaced(error):
@@ -218,6 +219,9 @@ class Store:
     @whole
     async def condition(self) -> Condition:
         """Return what is there since when, and what never came."""
+        if self.is_file:
+            async with self._database.turn:
+                self._database.look_at_log()
         async with self._database.reading() as connection:
             return await look(connection)
 

@@ -158,3 +158,21 @@ async def test_a_log_that_would_be_dropped_at_the_start_is_kept_aside_and_named(
         assert name.endswith("-wal")
         assert name in caplog.text
         assert await count(other, tables.event) == 1
+
+
+async def test_a_log_that_only_the_recorder_can_read_still_is_written_anew(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1)), now=NOW)
+        with log_of(store).open("r+b") as file:
+            file.write(b"\xa5" * 32)
+        assert (await store.condition()).lost_events == 0
+        assert "its log is damaged" in str(await store.suspected())
+
+        assert not await store.replace_if_damaged()
+        await store.write(numbers(an_event(2)), now=NOW)
+        shutil.copytree(Path(store.name).parent, tmp_path / "killed" / "recorder")
+        assert not store.kept_aside()
+
+    async with Store(url(tmp_path / "killed")) as other:
+        assert await count(other, tables.event) == 2
+        assert not other.kept_aside()
