@@ -24,6 +24,12 @@ def problem_of(state: RecorderState | None, recorders: Iterable[Availability]) -
         )
     if state.kept_aside:
         name, at = max(state.kept_aside.items(), key=lambda one: one[1])
+        if name.endswith("-wal"):
+            return (
+                f"The database's log was damaged: what was recorded last before "
+                f"{at:%Y-%m-%d %H:%M} UTC is missing. The log is kept beside it as {name}, until "
+                "you move it."
+            )
         return (
             f"The database was damaged: history begins at {at:%Y-%m-%d %H:%M} UTC. What was there "
             f"before is kept beside it as {name}, until you move it."

@@ -10,7 +10,7 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.settings import AccountingSettings
 from services.recorder.answers import answer
-from services.recorder.failures import UNACCEPTABLE, UNREACHABLE, words_of
+from services.recorder.failures import OF_THE_QUESTION, UNACCEPTABLE, UNREACHABLE, words_of
 from services.recorder.groups import Groups
 from services.recorder.history import BadQuestion, refusal_of
 from services.recorder.questions import Known
@@ -51,8 +51,11 @@ class Answering:
             except BadQuestion as error:
                 self._bus.publish(refusal_of(query, str(error)))
             except (*UNREACHABLE, *UNACCEPTABLE) as error:
-                logger.warning("a question about %s was not answered: %s", query.what, error)
-                self._bus.publish(refusal_of(query, f"history cannot be read: {words_of(error)}"))
+                why, is_fault = words_of(error), not isinstance(error, OF_THE_QUESTION)
+                logger.warning("a question about %s was not answered: %s", query.what, why)
+                self._bus.publish(
+                    refusal_of(query, f"history cannot be read: {why}", is_fault=is_fault)
+                )
             else:
                 self._bus.publish(answered)
 
@@ -64,7 +67,8 @@ class Answering:
         try:
             self._questions.put_nowait(query)
         except asyncio.QueueFull:
-            self._bus.publish(refusal_of(query, "too many questions at once; ask again later"))
+            why = "too many questions at once; ask again later"
+            self._bus.publish(refusal_of(query, why, is_fault=True))
 
     async def _answer_to(self, query: HistoryQuery) -> HistoryAnswer:
         if not self._store.is_open:

@@ -6,14 +6,24 @@ The nodes still hold what was not recorded, so a new file loses only what is old
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import sqlite3
+import struct
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 _ASIDE, _AT = ".damaged-", "%Y%m%dT%H%M%S%f"
+_LOG = "-wal"
+_LOG_HEADER = 32
+_LOG_MAGIC = 0x377F0682
+"""The last bit tells the order of bytes in which its checksum is reckoned."""
+_SHARED_LOCK = (0x40000002, 510)
+"""The bytes of a SQLite file that who uses it locks, and how many."""
 
 
 def is_damage(error: Exception) -> bool:
@@ -24,24 +34,82 @@ def is_damage(error: Exception) -> bool:
 
 def keep_aside(path: Path, error: Exception) -> None:
     """Rename a file that nobody has open, with all that belongs to it, and say so."""
-    aside = path.with_name(f"{path.name}{_ASIDE}{datetime.now(UTC):{_AT}}")
+    aside = _aside(path)
     logger.error(
         "%s: %s; it is kept as %s, and a new one begins: history starts here",
         path,
         getattr(error, "orig", error),
         aside.name,
     )
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in (_LOG, "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(f"{aside}{suffix}")
 
 
+def would_be_dropped(path: Path) -> bool:
+    """Tell whether SQLite, if it came anew, would drop the log of a file without a word."""
+    log = path.with_name(path.name + _LOG)
+    if not log.exists() or log.stat().st_size <= _LOG_HEADER:
+        return False
+    with log.open("rb") as file:
+        return not _is_log(file.read(_LOG_HEADER))
+
+
+def keep_log_aside(path: Path) -> None:
+    """Rename the log of a file that nobody has open if SQLite would drop it."""
+    if not would_be_dropped(path):
+        return
+    log = path.with_name(path.name + _LOG)
+    aside = f"{_aside(path)}{_LOG}"
+    logger.error(
+        "%s: its beginning is damaged; it is kept as %s, and what was written last is in no answer",
+        log,
+        Path(aside).name,
+    )
+    log.rename(aside)
+
+
+def _is_log(header: bytes) -> bool:
+    """Tell as SQLite does whether a log begins as one."""
+    magic = int.from_bytes(header[:4])
+    words = struct.unpack(f"{'>' if magic & 1 else '<'}6I", header[:24])
+    first = second = 0
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return magic & ~1 == _LOG_MAGIC and struct.unpack(">2I", header[24:]) == (first, second)
+
+
+@contextlib.contextmanager
+def log_kept(path: Path) -> Iterator[None]:
+    """Have SQLite leave the log as it is when its last connection is closed in the block.
+
+    Else it would put what is damaged into the file, which may be whole; it does not while another
+    uses the file, whose lock this is. Python 3.12 has a setting for it, 3.11 has none.
+    """
+    with contextlib.ExitStack() as stack:
+        # What cannot be locked is replaced all the same.
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, handle)
+            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, *_SHARED_LOCK, 0)
+            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, lock)
+        yield
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}{_ASIDE}{datetime.now(UTC):{_AT}}")
+
+
 def kept_aside(path: Path) -> dict[str, datetime]:
-    """Return the damaged files that lie beside a database, and since when."""
+    """Return the damaged files that lie beside a database, and logs of it, and since when."""
     found = {}
     for one in sorted(path.parent.glob(f"{path.name}{_ASIDE}*")):
+        if one.name.removesuffix(_LOG) in found:
+            # It belongs to a file that is named already.
+            continue
         with contextlib.suppress(ValueError):
-            at = f"{one.name.rpartition(_ASIDE)[2]}+0000"
+            at = f"{one.name.removesuffix(_LOG).rpartition(_ASIDE)[2]}+0000"
             found[one.name] = datetime.strptime(at, f"{_AT}%z")
     return found

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.recorder import damage
+from services.recorder import damage, space
 from services.recorder.connect import is_file, name_of, reading, url_of, writing
 from services.recorder.lock import FileLock
 from services.recorder.migrate import migrate
@@ -36,6 +37,11 @@ class Database:
         self._readers = Readers()
         self.turn = asyncio.Lock()
         """Held by who writes, opens or replaces it: one at a time."""
+        self.suspicion: Exception | None = None
+        """What only a damaged file causes, of who read or wrote it since it was begun."""
+        self.is_suspect = asyncio.Event()
+        self.is_certain = False
+        """Whether it was the writer, who cannot go on, whatever others see."""
 
     @property
     def name(self) -> str:
@@ -50,9 +56,10 @@ class Database:
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         if self.is_file and self._url.database:
-            _make_private(self._path)
+            make_private(self._path)
         if self._lock is not None:
             self._lock.take()
+            damage.keep_log_aside(self._path)
         self._writing = writing(self._url)
         self._reading = reading(self._url)
         async with self.writing() as connection:
@@ -67,11 +74,14 @@ class Database:
         if self._lock is not None:
             self._lock.release()
 
-    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
         """One transaction; whose turn it is, the caller sees to."""
         if self._writing is None:
             raise _not_open()
-        return self._writing.begin()
+        with self._watched(is_certain=True):
+            async with self._writing.begin() as connection:
+                yield connection
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -79,8 +89,49 @@ class Database:
         async with self._readers.one():
             if self._reading is None:
                 raise _not_open()
-            async with self._reading.connect() as connection:
-                yield connection
+            with self._watched():
+                async with self._reading.connect() as connection:
+                    yield connection
+
+    @contextlib.contextmanager
+    def _watched(self, *, is_certain: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if self.is_damaged(error):
+                self.is_certain |= is_certain
+                self._suspect(error)
+            raise
+
+    def look_at_log(self) -> None:
+        """Suspect a log that only who has it open can read; whose turn it is may do so."""
+        if self.is_file and damage.would_be_dropped(self._path):
+            self._suspect(OSError("the beginning of its log is damaged"))
+
+    def _suspect(self, error: Exception) -> None:
+        self.suspicion = error
+        self.is_suspect.set()
+
+    async def write_log_anew(self) -> None:
+        """Put what is in the log into the file, which was found whole with it, and empty it."""
+        async with self.writing() as connection:
+            await space.empty_log(connection)
+
+    def trust(self) -> None:
+        """Forget what was suspected: it is another file, or was found whole."""
+        self.suspicion, self.is_certain = None, False
+        self.is_suspect.clear()
+
+    async def is_whole(self) -> bool:
+        """Look at every page, as those see it who come anew."""
+        try:
+            async with self.reading() as connection:
+                said = await connection.execute(text("PRAGMA integrity_check(1)"))
+                return [*said.scalars()] == ["ok"]
+        except DatabaseError as error:
+            if not self.is_damaged(error):
+                raise
+            return False
 
     @contextlib.asynccontextmanager
     async def replaced(self, error: Exception) -> AsyncIterator[None]:
@@ -89,8 +140,10 @@ class Database:
         Else a reader would find the log of one file beside the other.
         """
         async with self._readers.kept_out():
-            await self.close()
+            with damage.log_kept(self._path):
+                await self.close()
             damage.keep_aside(self._path, error)
+            self.trust()
             yield
 
     def is_damaged(self, error: Exception) -> bool:
@@ -106,7 +159,7 @@ def _not_open() -> OSError:
     return OSError("the database is not open just now")
 
 
-def _make_private(file: Path) -> None:
+def make_private(file: Path) -> None:
     """Make a file that others may not read, for who may read it may also lock it.
 
     An administrator who allows it later is not overruled.

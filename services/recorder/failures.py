@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from services.recorder.lock import InUse
@@ -13,6 +13,8 @@ _AWAY = ("08", "28", "3D", "53", "57")
 """PostgreSQL's classes of errors: no connection, not let in, no room, starting up or ending."""
 UNACCEPTABLE = (SQLAlchemyError, ValueError, OverflowError)
 """Something in the batch itself."""
+OF_THE_QUESTION = (ValueError, OverflowError, DataError)
+"""Of what a question can cause: what it asks with fits nowhere."""
 
 
 def may_pass(error: Exception) -> bool:

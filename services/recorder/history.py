@@ -148,10 +148,16 @@ def answer_of(query: HistoryQuery, found: Sequence[Row[Any]]) -> HistoryAnswer:
 
 
 def refusal_of(
-    query: HistoryQuery, why: str, unknown: Literal["node", "gpu", "user", "entry"] | None = None
+    query: HistoryQuery,
+    why: str,
+    unknown: Literal["node", "gpu", "user", "entry"] | None = None,
+    *,
+    is_fault: bool = False,
 ) -> HistoryAnswer:
-    """Return the answer to a query that has none."""
-    return HistoryAnswer(client=query.client, id=query.id, error=why, unknown=unknown)
+    """Return the answer to a query that has none; `is_fault`: by no fault of who asked."""
+    return HistoryAnswer(
+        client=query.client, id=query.id, error=why, unknown=unknown, is_fault=is_fault
+    )
 
 
 def _is_of(table: Table, node: str, names: Names) -> ColumnElement[bool]:

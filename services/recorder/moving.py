@@ -10,17 +10,18 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, Table, delete, func, insert, literal, select
+from sqlalchemy import URL, RowMapping, Table, delete, func, insert, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gleaner.runtime import Fatal
 from services.recorder import mentioning, space, tables
 from services.recorder.connect import is_file, name_of, url_of, writing
+from services.recorder.database import make_private
 from services.recorder.lock import FileLock, InUse, give_to_owner_of_folder
 from services.recorder.migrate import layout_of, migrate, tables_of
 from services.recorder.names import Names
@@ -100,6 +101,7 @@ async def copy(source_url: str, target_url: str, say: Callable[[str], None]) -> 
         unfinished = path.with_name(f"{path.name}.copying")
         _remove(unfinished)
         try:
+            make_private(unfinished)
             async with _alone(target.set(database=str(unfinished)), is_new=True) as into:
                 copied = await _fill(connection, into, name_of(target), say)
             _put_in_place(unfinished, path)
@@ -119,17 +121,25 @@ async def _alone(url: URL, *, is_new: bool = False) -> AsyncIterator[AsyncEngine
         lock = FileLock(path)
     engine = writing(url)
     try:
-        if lock is not None:
-            lock.take()
-        yield engine
-    except InUse as error:
-        raise Fatal(f"{name}: {error}; stop the recorder first") from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise Fatal(f"{name}: {getattr(error, 'orig', None) or error}") from error
+        with _told_of(name):
+            if lock is not None:
+                lock.take()
+            yield engine
     finally:
         await engine.dispose()
         if lock is not None:
             lock.release()
+
+
+@contextlib.contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """Tell what goes wrong in one line, with the database that it is about."""
+    try:
+        yield
+    except InUse as error:
+        raise Fatal(f"{name}: {error}; stop the recorder first") from error
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise Fatal(f"{name}: {getattr(error, 'orig', None) or error}") from error
 
 
 async def _make_shrinkable(engine: AsyncEngine) -> bool:
@@ -192,8 +202,7 @@ async def _fill(
 
 async def _copy_table(source: AsyncConnection, target: AsyncConnection, table: Table) -> int:
     rows = 0
-    stream = await source.stream(select(table), execution_options={"yield_per": ROWS})
-    async for page in stream.mappings().partitions(ROWS):
+    async for page in _pages(source, table):
         await target.execute(insert(table), [dict(row) for row in page])
         rows += len(page)
         if target.dialect.name == "sqlite":
@@ -209,8 +218,17 @@ async def _copy_table(source: AsyncConnection, target: AsyncConnection, table: T
     return rows
 
 
+async def _pages(source: AsyncConnection, table: Table) -> AsyncIterator[Sequence[RowMapping]]:
+    # What fails while it is written is about the target.
+    with _told_of(name_of(source.engine.url)):
+        stream = await source.stream(select(table), execution_options={"yield_per": ROWS})
+        async for page in stream.mappings().partitions(ROWS):
+            yield page
+
+
 async def _count(connection: AsyncConnection, table: Table) -> int:
-    return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+    with _told_of(name_of(connection.engine.url)):
+        return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
 
 
 def _put_in_place(unfinished: Path, path: Path) -> None:

@@ -108,6 +108,7 @@ class Recorder:
             await self._wait_for_database()
             # A broker that forgot its retained facts gets the watermarks again.
             self._say_recorded(self._store.nodes())
+            group.create_task(self._notice_damage(), name="damage")
             group.create_task(self._record(), name="record")
             group.create_task(self._publish_watermarks(), name="watermarks")
             group.create_task(self._roll_up(), name="roll-ups")
@@ -124,7 +125,7 @@ class Recorder:
                 await self._tidying.recall()
             except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 if self._store.is_damaged(error):
-                    await self._begin_anew(error)
+                    await self._replace()
                     continue
                 if not may_pass(error):
                     raise Fatal(f"{self._store.name}: {words_of(error)}") from error
@@ -177,7 +178,7 @@ class Recorder:
                 await self._store.write(numbers, letters, now=_now())
             except (*UNREACHABLE, *UNACCEPTABLE) as error:
                 if self._store.is_damaged(error):
-                    await self._begin_anew(error)
+                    await self._replace()
                 elif may_pass(error):
                     self._complain(error)
                     await asyncio.sleep(wait)
@@ -196,16 +197,28 @@ class Recorder:
                     self._go_on()
                 return
 
-    async def _begin_anew(self, error: Exception) -> None:
+    async def _notice_damage(self) -> None:
+        """Examine the file when a reader finds what only a damaged one has; replace it if so."""
+        while True:
+            words = words_of(await self._store.suspected())
+            self._trouble = f"{words}; the file is examined"
+            logger.error("%s: %s", self._store.name, self._trouble)
+            self._say_state()
+            await self._replace()
+            # A new file that could not be made is tried again.
+            await self._wait_for_database()
+
+    async def _replace(self) -> None:
         try:
-            await self._store.begin_anew(error)
+            was_replaced = await self._store.replace_if_damaged()
         except UNREACHABLE as failure:
             self._complain(failure)
             await asyncio.sleep(RETRY_SECONDS[0])
         else:
-            self._condition = Condition()
-            self._say_state()
-            self._look_soon.set()
+            if was_replaced:
+                self._trouble, self._condition = "", Condition()
+                self._say_state()
+                self._look_soon.set()
 
     def _complain(self, error: Exception) -> None:
         words = words_of(error)

@@ -48,13 +48,23 @@ async def give_back_some(connection: AsyncConnection) -> bool:
     free = int((await connection.execute(text("PRAGMA freelist_count"))).scalar_one())
     if not free or not await can_give_back(connection):
         return False
+    # As a statement it ends after its first page.
+    await _outside(connection, f"PRAGMA incremental_vacuum({STEP_PAGES})")
+    return free > STEP_PAGES
+
+
+async def empty_log(connection: AsyncConnection) -> None:
+    """Put what is in the log of a SQLite file into it, unless somebody reads just now."""
+    await _outside(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+async def _outside(connection: AsyncConnection, script: str) -> None:
+    """Run a script, which ends our (empty) transaction first."""
     raw: Any = (await connection.get_raw_connection()).driver_connection
     try:
-        # As a statement it ends after its first page; a script ends our (empty) transaction first.
-        await raw.executescript(f"PRAGMA incremental_vacuum({STEP_PAGES})")
+        await raw.executescript(script)
     except sqlite3.Error as error:
         raise OSError(str(error)) from error
-    return free > STEP_PAGES
 
 
 async def can_give_back(connection: AsyncConnection) -> bool:

@@ -106,6 +106,32 @@ class Store:
         async with self._database.turn, self._database.replaced(error):
             await self.open()
 
+    async def suspected(self) -> Exception:
+        """Wait for an error, of who reads or writes, that only a damaged file causes."""
+        while self._database.suspicion is None:
+            await self._database.is_suspect.wait()
+        return self._database.suspicion
+
+    @whole
+    async def replace_if_damaged(self) -> bool:
+        """Examine a file that a reader suspects; return whether it was replaced.
+
+        Meanwhile nobody writes, for that would be told to be safe.
+        """
+        async with self._database.turn:
+            error = self._database.suspicion
+            if error is None:
+                # Somebody else was faster.
+                return False
+            is_certain = self._database.is_certain or not self.is_open
+            if not is_certain and await self._database.is_whole():
+                await self._database.write_log_anew()
+                self._database.trust()
+                return False
+            async with self._database.replaced(error):
+                await self.open()
+            return True
+
     def kept_aside(self) -> dict[str, datetime]:
         """Return the damaged files that lie beside the database, and since when."""
         return self._database.kept_aside()
@@ -193,6 +219,9 @@ class Store:
     @whole
     async def condition(self) -> Condition:
         """Return what is there since when, and what never came."""
+        if self.is_file:
+            async with self._database.turn:
+                self._database.look_at_log()
         async with self._database.reading() as connection:
             return await look(connection)
 

@@ -113,7 +113,7 @@ class QuotasQuestion(BaseModel):
 REFUSALS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "Something is named that was never recorded."},
     422: {"model": Problem, "description": "It makes no sense, and the answer says why."},
-    503: {"model": Problem, "description": "The recorder did not answer."},
+    503: {"model": Problem, "description": "The recorder did not answer, or cannot read history."},
 }
 """Of all that the recorder is asked for."""
 ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -19,14 +19,18 @@ PAGE_ROWS = 1000
 class Refused(Exception):
     """The recorder does not answer a question; the text is its own."""
 
-    def __init__(self, error: str, *, is_unknown: bool = False) -> None:
+    def __init__(self, error: str, *, is_unknown: bool = False, is_fault: bool = False) -> None:
         super().__init__(error.rstrip("."))
         self.is_unknown = is_unknown
         """Whether something is named in it that was never recorded."""
+        self.is_fault = is_fault
+        """Whether the question is well and the recorder is not."""
 
     @property
     def status(self) -> int:
-        """The status by which the API tells what is unknown from what makes no sense."""
+        """The status: what is unknown, what makes no sense, and what is not the asker's fault."""
+        if self.is_fault:
+            return 503
         return 404 if self.is_unknown else 422
 
     @property
@@ -95,7 +99,7 @@ async def one_page(questions: Questions, what: What, **filters: Any) -> Found:
 def answered(answer: HistoryAnswer) -> HistoryAnswer:
     """Return what is an answer, else raise Refused."""
     if answer.error is not None:
-        raise Refused(answer.error, is_unknown=answer.unknown is not None)
+        raise Refused(answer.error, is_unknown=answer.unknown is not None, is_fault=answer.is_fault)
     return answer
 
 

@@ -31,6 +31,10 @@ def recorder(state: Literal["online", "offline"]) -> Availability:
             {"kept_aside": {"old": NOW - timedelta(days=1), ASIDE: NOW}},
             f"history begins at 2026-11-21 12:00 UTC.* kept beside it as {ASIDE}",
         ),
+        (
+            {"kept_aside": {f"{ASIDE}-wal": NOW}},
+            f"log was damaged: .* before 2026-11-21 12:00 UTC is missing.* as {ASIDE}-wal",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_what_it_means(state: dict[str, object], words: str) -> None:

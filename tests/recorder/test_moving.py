@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
@@ -74,6 +75,42 @@ async def moved_and_back(there: Place, here: Place) -> None:
 async def test_a_copy_of_a_file_has_every_row(tmp_path: Path) -> None:
     await moved_and_back(file_in(tmp_path), file_in(tmp_path))
     assert {path.suffix for path in tmp_path.iterdir()} == {".sqlite", ".lock"}
+
+
+async def test_a_copy_is_as_private_as_what_was_copied(tmp_path: Path) -> None:
+    place = file_in(tmp_path)
+    before = os.umask(0o022)
+    try:
+        await fill(place("a"))
+        await copy(place("a"), place("b"), nothing)
+        async with Store(place("b")) as store:
+            await store.write(numbers(an_event(9, oldest=9)), now=NOW)
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert {"b.sqlite", "b.sqlite-wal", "b.sqlite-shm"} < modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_damaged_source_is_named_and_not_the_target(tmp_path: Path) -> None:
+    place = file_in(tmp_path)
+    await fill(place("a"))
+    path = tmp_path / "a.sqlite"
+    with sqlite3.connect(path) as database:
+        (page,) = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'event'"
+        ).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    with path.open("r+b") as file:
+        file.seek(size * (page - 1))
+        file.write(b"\xa5" * size)
+
+    with pytest.raises(Fatal, match=rf"^{path}: .*malformed"):
+        await copy(place("a"), place("b"), nothing)
+
+    assert not (tmp_path / "b.sqlite").exists()
 
 
 async def test_a_copy_to_a_server_and_back_has_every_row(

@@ -10,18 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gleaner.bus.connection import Connection
-from gleaner.bus.messages import Holder, Recorded
+from gleaner.bus.messages import Holder, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
-from tests.recorder.builders import an_event, url
+from tests.recorder.builders import a_query, an_event, url
 from tests.recorder.test_daily import a_beat, a_gpu
 
 pytestmark = pytest.mark.broker
@@ -110,6 +110,39 @@ async def test_a_second_recorder_does_not_start(mosquitto: Mosquitto, tmp_path: 
     assert child.returncode == 1
     assert f"{store.name}: another process (pid {os.getpid()}) writes to it" in said
     assert "Traceback" not in said
+
+
+async def test_a_log_that_is_overwritten_while_it_runs_is_kept_aside_and_told_of(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    node = MqttBus(Connection(url=mosquitto.url), "node", "n1")
+    stream, heard, states = uuid.uuid4().hex, list[Recorded](), list[RecorderState]()
+    node.subscribe(Recorded, lambda one: heard.append(one.message))  # type: ignore[arg-type]
+    node.subscribe(RecorderState, lambda one: states.append(one.message))  # type: ignore[arg-type]
+    speaking = asyncio.create_task(node.run())
+    log = Path(f"{url(tmp_path).removeprefix('sqlite:///')}-wal")
+    with recorder(tmp_path, mosquitto) as child:
+        await until((tmp_path / "health" / "recorder").exists)
+        node.publish(an_event(1, stream=stream))
+        await until(lambda: any(one.streams.get(stream) == 1 for one in heard))
+        with log.open("r+b") as file:
+            file.write(os.urandom(log.stat().st_size))
+        node.publish(a_query(expires_at=datetime.now(UTC) + timedelta(minutes=1)))
+        await until(lambda: bool(states and states[-1].kept_aside))
+        node.publish(an_event(2, stream=stream, oldest=2))
+        await until(lambda: any(one.streams.get(stream) == 2 for one in heard))
+        child.terminate()
+        assert child.stderr
+        said = child.stderr.read()
+    speaking.cancel()
+    await asyncio.wait([speaking])
+
+    assert child.returncode == 0
+    assert "the file is examined" in said
+    assert "a new one begins" in said
+    assert "SELECT" not in said
+    (name,) = states[-1].kept_aside
+    assert {path.name for path in log.parent.glob("*.damaged-*")} >= {name, f"{name}-wal"}
 
 
 async def test_with_a_directory_it_writes_the_daily_table(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 
+from gleaner.bus.memory import MemoryBroker, MemoryBus
+from gleaner.bus.messages import HistoryAnswer, RecorderState
 from services.recorder import tables
 from services.recorder.condition import ASIDE
 from services.recorder.store import Store
-from tests.builders import NOW
-from tests.recorder.builders import an_event, count, numbers, url
+from tests.builders import NOW, until
+from tests.recorder.builders import a_query, an_event, count, numbers, recording, url
 
 DAMAGE = DatabaseError("SELECT 1", (), Exception("database disk image is malformed"))
 
@@ -64,3 +70,109 @@ async def test_what_the_damaged_file_has_is_not_told_as_lost(tmp_path: Path) -> 
         # Of a stream that is known already: 5 and 6 the damaged file never had.
         await store.write(numbers(an_event(7, oldest=7)), now=NOW)
         assert (await store.condition()).lost_events == 2
+
+
+def log_of(store: Store) -> Path:
+    return Path(f"{store.name}-wal")
+
+
+def spoil(log: Path) -> None:
+    with log.open("r+b") as file:
+        file.write(os.urandom(log.stat().st_size))
+
+
+def events_in(path: Path) -> int:
+    with sqlite3.connect(path) as database:
+        (found,) = database.execute("SELECT count(*) FROM event").fetchone()
+    database.close()
+    return int(found)
+
+
+async def test_a_log_that_is_damaged_while_it_runs_is_noticed_by_who_reads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, states, answers = MemoryBroker(), list[RecorderState](), list[HistoryAnswer]()
+    bus, others = MemoryBus(broker), MemoryBus(broker)
+    others.subscribe(RecorderState, lambda d: states.append(d.message))  # type: ignore[arg-type]
+    others.subscribe(HistoryAnswer, lambda d: answers.append(d.message))  # type: ignore[arg-type]
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1)), now=NOW)
+    async with Store(url(tmp_path)) as store, bus, others, recording(bus, store):
+        others.publish(an_event(2))
+        await until(lambda: store.recorded("n1").get("s1") == 2)
+        spoil(log_of(store))
+        others.publish(a_query(expires_at=datetime.now(UTC) + timedelta(minutes=1)))
+        await until(lambda: bool(store.kept_aside()) and store.is_open)
+        others.publish(an_event(3, oldest=3))
+        await until(lambda: store.recorded("n1").get("s1") == 3)
+        await until(lambda: bool(states[-1].kept_aside))
+
+        assert await count(store, tables.event) == 1
+        assert (await store.condition()).lost_events == 0
+
+    assert answers[0].is_fault
+    assert "cannot be read" in str(answers[0].error)
+    assert any("the file is examined" in str(state.problem) for state in states)
+    assert states[-1].problem is None
+    assert "a new one begins" in caplog.text
+    (name,) = store.kept_aside()
+    aside = Path(store.name).with_name(name)
+    assert aside.with_name(f"{name}-wal").exists()
+    # What was in the file itself is as it was: nothing of the log came into it.
+    aside.with_name(f"{name}-wal").unlink()
+    assert events_in(aside) == 1
+
+
+async def test_an_error_that_the_file_does_not_bear_out_changes_nothing(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        log = log_of(store)
+        await store.write(numbers(an_event(1)), now=NOW)
+        whole = log.read_bytes()
+        spoil(log)
+        with pytest.raises(DatabaseError):
+            await count(store, tables.event)
+        log.write_bytes(whole)
+
+        assert await store.suspected()
+        assert not await store.replace_if_damaged()
+        assert await count(store, tables.event) == 1
+        assert not await store.replace_if_damaged()
+
+
+async def test_a_log_that_would_be_dropped_at_the_start_is_kept_aside_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = tmp_path / "killed" / "recorder"
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1)), now=NOW)
+        shutil.copytree(Path(store.name).parent, killed, ignore=shutil.ignore_patterns("*.lock"))
+        # What a killed recorder leaves is taken up as ever.
+        async with Store(url(killed.parent)) as other:
+            assert await count(other, tables.event) == 1
+            assert not other.kept_aside()
+        shutil.copy(log_of(store), killed)
+    spoil(log_of(other))
+
+    async with Store(url(killed.parent)) as other:
+        (name,) = other.kept_aside()
+        assert name.endswith("-wal")
+        assert name in caplog.text
+        assert await count(other, tables.event) == 1
+
+
+async def test_a_log_that_only_the_recorder_can_read_still_is_written_anew(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(an_event(1)), now=NOW)
+        with log_of(store).open("r+b") as file:
+            file.write(b"\xa5" * 32)
+        assert (await store.condition()).lost_events == 0
+        assert "its log is damaged" in str(await store.suspected())
+
+        assert not await store.replace_if_damaged()
+        await store.write(numbers(an_event(2)), now=NOW)
+        shutil.copytree(Path(store.name).parent, tmp_path / "killed" / "recorder")
+        assert not store.kept_aside()
+
+    async with Store(url(tmp_path / "killed")) as other:
+        assert await count(other, tables.event) == 2
+        assert not other.kept_aside()

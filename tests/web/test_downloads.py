@@ -123,6 +123,18 @@ async def test_what_the_recorder_refuses_is_told(web: Web) -> None:
     assert (found.status_code, found.json()["detail"]) == (422, "user goes with sessions")
 
 
+@pytest.mark.parametrize(
+    "path", ["export/runs", "history/runs", "history/runs?format=csv", "events"]
+)
+async def test_what_the_recorder_cannot_read_is_no_fault_of_who_asks(web: Web, path: str) -> None:
+    why = "history cannot be read: file is not a database"
+    web.answer_queries(HistoryAnswer(client="web", id="", error=why, is_fault=True))
+
+    found = await web.client.get(f"/api/{path}")
+
+    assert (found.status_code, found.json()["detail"]) == (503, why)
+
+
 @pytest.mark.parametrize("query", ["format=xml", "node=..", "since=soon", "since=2026-01-01"])
 async def test_what_makes_no_sense_is_refused(web: Web, query: str) -> None:
     assert (await web.client.get(f"/api/export/runs?{query}")).status_code == 422

@@ -258,3 +258,5 @@ class HistoryAnswer(Message):
     error: str | None = None
     unknown: Literal["node", "gpu", "user", "entry"] | None = None
     """What was named in the question and never recorded; `error` says so, and what comes close."""
+    is_fault: bool = False
+    """Whether `error` is no fault of the question: history cannot be read just now."""
