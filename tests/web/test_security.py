@@ -272,7 +272,7 @@ async def test_two_hundred_streams_that_nobody_reads_keep_nobody_waiting(
         for _ in range(200):
             connection = held.enter_context(connect(site, receives_bytes=4096))
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        await until(lambda: site.live.watchers == 200)
+        await until(lambda: site.live.watchers == 200, 30)
         waited = []
 
         def goes_on() -> bool:
