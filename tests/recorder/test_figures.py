@@ -203,7 +203,11 @@ async def test_sessions_come_newest_first_and_by_user(store: Store) -> None:
         ({"what": "series"}, "name it"),
         ({"what": "series", "gpu": "G", "points": 0}, "points is 0"),
         ({"what": "usage", "limit": 0}, "limit is 0"),
-        ({"what": "usage", "since": NOW, "until": START}, "since is not before until"),
+        ({"what": "usage", "since": NOW, "until": START}, "since is not in the past"),
+        (
+            {"what": "usage", "since": NOW - timedelta(hours=1), "until": START},
+            "since is not before until",
+        ),
         ({"what": "usage", "cursor": "x"}, "cursor"),
         ({"what": "usage", "cursor": "WzEsMl0="}, "cursor"),
     ],

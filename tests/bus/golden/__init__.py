@@ -146,6 +146,7 @@ GOLDEN: tuple[Message, ...] = (
         looked_back_to=NOW,
         error="none",
         unknown="user",
+        is_fault=True,
     ),
     HistoryQuery(
         id="q1",
