@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 
-# os.execvpe imports it when it looks for a program: too late for a user who may not read our Python.
+# os.execvpe imports it, too late for a user who may not read our Python.
 import warnings  # noqa: F401
 
 from services.runner.supervisor.kernel import die_with_parent, set_io_class, write
