@@ -62,5 +62,5 @@ def tell_simulated(nodes: Sequence[tuple[str, bool]], *, only: bool = False) -> 
         what = "This node is" if only else "All nodes are"
         return f"{what} simulated: nothing of this really happened."
     more = f" and {len(found) - _NAMES_TOLD} more" if len(found) > _NAMES_TOLD else ""
-    names = ", ".join(found[:_NAMES_TOLD])
-    return f"Part of this is simulated and never really happened: that of {names}{more}."
+    kind, names = "node" if len(found) == 1 else "nodes", ", ".join(found[:_NAMES_TOLD])
+    return f"Part of this is simulated and never really happened: that of {kind} {names}{more}."

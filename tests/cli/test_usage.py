@@ -115,5 +115,5 @@ def test_what_is_simulated_is_said_of_all_nodes_or_of_one() -> None:
 
     assert simulated(fleet, "atlas") is None
     assert simulated(fleet, "sim-0") == "This node is simulated: nothing of this really happened."
-    part = "Part of this is simulated and never really happened: that of sim-0."
+    part = "Part of this is simulated and never really happened: that of node sim-0."
     assert simulated(fleet, None) == part

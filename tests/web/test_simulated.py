@@ -5,7 +5,7 @@ from __future__ import annotations
 from gleaner.tell import tell_simulated
 from tests.web.conftest import Web
 
-PART = "Part of this is simulated and never really happened: that of sim-0."
+PART = "Part of this is simulated and never really happened: that of node sim-0."
 
 
 def test_it_says_how_much_of_it_is_simulated() -> None:
@@ -18,7 +18,7 @@ def test_it_says_how_much_of_it_is_simulated() -> None:
     assert tell_simulated([("a", True)], only=True) == one
     many = tell_simulated([("real", False), *((name, True) for name in "abcde")])
     assert many
-    assert many.endswith("that of a, b, c and 2 more.")
+    assert many.endswith("that of nodes a, b, c and 2 more.")
 
 
 async def test_usage_and_history_say_so(busy: Web) -> None:
