@@ -67,5 +67,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_of_one = metafunc.definition.get_closest_marker("sqlite") is not None
     module = metafunc.module.__name__.rpartition(".")[2]
     if module in ON_BOTH and not is_of_one and _MAKES_ONE & {*metafunc.fixturenames}:
-        both = ["sqlite", pytest.param("postgresql", marks=pytest.mark.real)]
+        both = [pytest.param(name, marks=pytest.mark.real) for name in ("sqlite", "postgresql")]
         metafunc.parametrize("database", both, indirect=True)
