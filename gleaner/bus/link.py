@@ -32,7 +32,7 @@ KEEP_ALIVE_SECONDS = 10
 CONNECT_SECONDS = 10.0
 FAREWELL_SECONDS = 3.0
 SESSION_SECONDS = 24 * 3600
-UNACKNOWLEDGED = 150
+UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES = 150, 1_048_576
 FULL_SECONDS = 0.005
 """How long a client that took in enough waits before it looks again."""
 
@@ -81,7 +81,7 @@ class Link:
         self._address = to.address
         self._hears = hears
         self._durable = durable
-        self._window = Window(UNACKNOWLEDGED)
+        self._window = Window(UNACKNOWLEDGED, UNACKNOWLEDGED_BYTES)
         self._client = self._make_client(to, client_id, will)
         self.lost = asyncio.Event()
         self.was_answered = False
@@ -288,10 +288,10 @@ class Link:
             return
 
         mid, qos, window = message.mid, message.qos, self._window
-        window.receive()
+        window.receive(len(payload))
 
         def acknowledge() -> None:
-            window.acknowledge(asyncio.get_running_loop().time())
+            window.acknowledge(len(payload), asyncio.get_running_loop().time())
             # Each connection has a client of its own, so a late acknowledgement of an earlier
             # one ends at a closed socket and cannot hit another packet's id.
             if client.is_connected():

@@ -147,7 +147,7 @@ async def _know(connection: AsyncConnection, names: Names, batch: Batch) -> None
     if not batch.reached:
         return
     await connection.execute(_upsert_stream(connection), _stream_rows(names, batch))
-    if batch.reached.keys() - names.streams.keys():
+    if {*batch.reached}.difference(names.streams):
         await names.know_streams(connection)
 
 

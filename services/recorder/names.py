@@ -74,7 +74,8 @@ class Names:
 
     async def know(self, connection: AsyncConnection, texts: Iterable[str]) -> None:
         """Give numbers to names that have none."""
-        new = sorted(set(texts) - self.number.keys())
+        # Not `- keys()`: that goes through all that are known.
+        new = sorted({*texts}.difference(self.number))
         if new:
             await _add(connection, tables.name, [{"text": text} for text in new])
             for row in await _find(connection, tables.name, tables.name.c.text, new):
@@ -84,7 +85,7 @@ class Names:
         self, connection: AsyncConnection, wanted: Iterable[tuple[str, str]], now: datetime
     ) -> None:
         """Give numbers to GPUs that have none."""
-        new = sorted(set(wanted) - self.devices.keys())
+        new = sorted({*wanted}.difference(self.devices))
         if not new:
             return
         await self.know(connection, (node for node, _ in new))
