@@ -502,8 +502,35 @@ async def test_the_api_says_in_a_sentence_what_it_does_not_know(
     assert answer.json()["detail"].startswith(told)
 
 
-async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+async def test_before_there_is_history_one_card_says_when_there_will_be(busy: Web) -> None:
     tell(busy, {})
+    begun = RecorderState(database="sqlite", oldest={"samples": NOW}, at=NOW)
+    await busy.say([begun])
+
+    page = await text(busy, "/usage")
+    assert "The first five minutes, from 12:00 UTC on, appear here at about 12:07 UTC." in page
+    assert "Then this page tells GPU-hours over time" in page
+    assert "By user" not in page
+    assert "appear here at about 12:07 UTC" in await text(busy, "/node/atlas/gpu/0?range=day")
+    assert "within two minutes" in await text(busy, "/node/atlas/gpu/0?range=hour")
+
+    await busy.say([begun.model_copy(update={"oldest": {"days": NOW - timedelta(days=3)}})])
+    page = await text(busy, "/usage")
+    assert "Nothing to show Nothing was recorded in this time." in page
+    assert "Then this page" not in page
+
+
+async def test_who_has_used_nothing_is_not_told_that_nothing_was_recorded(busy: Web) -> None:
+    tell(busy, {"usage:node": [use(0, node="atlas", idle_hours=4.0)]})
+
+    page = await text(busy, "/usage")
+
+    assert "By user Nobody used a GPU in this time." in page
+    assert "Our workloads No workload of ours ran in this time." in page
+
+
+async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+    tell(busy, {"usage:weekday_hour": hours_of_the_week(lambda day, hour: 0.1)})
     state = RecorderState(
         database="sqlite",
         problem="gleaner.sqlite: disk is full",
