@@ -39,7 +39,7 @@ GOAL_MS = 200.0
 GOAL_RESIDENT_MB = 150.0
 TRIALS = 5
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
-LAYOUT = "7"
+LAYOUT = "8"
 """Changes when other rows are generated."""
 
 

@@ -224,8 +224,8 @@ async def _add_use(connection: AsyncConnection, local: LocalTime, found: _Found)
         day = rollup.start_in(DAY, slot, local)
         for totals, key in (
             (hours, (rollup.start_in(HOUR, slot, local), who.user, who.entry)),
-            (days, (device, day, who.user, who.entry)),
-            (days, (tables.EVERY, day, who.user, who.entry)),
+            (days, (day, device, who.user, who.entry)),
+            (days, (day, tables.EVERY, who.user, who.entry)),
         ):
             totals[key] = use.added(totals[key], new) if key in totals else new
     for table, totals in ((tables.use_1h, hours), (tables.use_1d, days)):

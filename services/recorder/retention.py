@@ -72,8 +72,8 @@ class Retention:
             deletion(stream, stream.c.updated_at < events),
             *deletions_of_five_minutes(five_minutes),
             # A day goes when its last hour does.
-            deletion_of_rolled(sample_1h, hours - timedelta(days=1)),
-            deletion_of_rolled(host_1h, hours - timedelta(days=1)),
+            deletion(sample_1h, sample_1h.c.start < hours - timedelta(days=1)),
+            deletion(host_1h, host_1h.c.start < hours - timedelta(days=1)),
             deletion(use_1h, use_1h.c.start < hours),
         )
 
@@ -84,21 +84,22 @@ class Retention:
 
 def deletions_of_five_minutes(before: datetime) -> tuple[Delete, ...]:
     """Return the statements that delete sums of five minutes; each is repeated too."""
-    return tuple(deletion_of_rolled(table, before) for table in (sample_5m, host_5m))
+    return tuple(_deletion_of_five_minutes(table, before) for table in (sample_5m, host_5m))
 
 
-def deletion_of_rolled(table: Table, before: datetime) -> Delete:
-    """Return the statement that deletes some of the sums before an instant; it is repeated too."""
+def _deletion_of_five_minutes(table: Table, before: datetime) -> Delete:
     # By device or node, as the rows lie: nothing else knows where the old ones are.
     owner = table.c[0]
     known = select(name.c.id) if owner.name == "node" else select(device.c.id)
     owners = union_all(known, select(literal(EVERY))).subquery()
-    of_owner = and_(owner == owners.c.id, table.c.start < before)
-    if table in (sample_5m, host_5m):
+    old = and_(
+        owner == owners.c.id,
+        table.c.start < before,
         # Not while samples are there from which they would be made again.
-        of_owner = and_(of_owner, table.c.start < select(sealed.c.until).scalar_subquery())
-    old = select(owner, table.c.start).select_from(owners.join(table, of_owner))
-    return delete(table).where(tuple_(owner, table.c.start).in_(old.limit(BATCH)))
+        table.c.start < select(sealed.c.until).scalar_subquery(),
+    )
+    some = select(owner, table.c.start).select_from(owners.join(table, old)).limit(BATCH)
+    return delete(table).where(tuple_(owner, table.c.start).in_(some))
 
 
 def deletion_of_mentions(before: datetime) -> Delete:

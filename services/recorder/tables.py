@@ -242,7 +242,15 @@ def _sum(name: str, *, nullable: bool = False) -> Column[float]:
     return Column(name, Fixed(parts_of(name)), nullable=nullable)
 
 
-def _rolled(name: str, owner: str, kind: rollup.Kind) -> Table:
+def _by_time(*owner: str) -> tuple[PrimaryKeyConstraint, Index]:
+    """Return a key with which the sums of one day lie together, and what finds those of one.
+
+    By owner and then by time a page would be written for each of them all the time.
+    """
+    return PrimaryKeyConstraint("start", *owner), Index(None, owner[0], "start")
+
+
+def _rolled(name: str, owner: str, kind: rollup.Kind, *, is_by_time: bool = True) -> Table:
     gauges = (
         # The seconds are NULL where they are all the seconds of the row.
         _sum(f"{gauge}_{what}", nullable=what != "sum")
@@ -260,7 +268,7 @@ def _rolled(name: str, owner: str, kind: rollup.Kind) -> Table:
         *(_sum(f"{state}_seconds") for state in kind.states),
         *(energy if kind.has_energy else ()),
         *gauges,
-        PrimaryKeyConstraint(owner, "start"),
+        *(_by_time(owner) if is_by_time else (PrimaryKeyConstraint(owner, "start"),)),
         sqlite_with_rowid=False,
         info={"kind": kind},
     )
@@ -280,7 +288,7 @@ def _hours(name: str, owner: str) -> Table:
         Column(owner, BigInteger, nullable=False),
         Column("start", Slot, nullable=False),
         Column("data", LargeBinary, nullable=False),
-        PrimaryKeyConstraint(owner, "start"),
+        *_by_time(owner),
         sqlite_with_rowid=False,
     )
 
@@ -316,11 +324,12 @@ def _who() -> tuple[Column[Any], ...]:
     )
 
 
-sample_5m = _rolled("sample_5m", "device", rollup.GPU)
+# A series of a week is read from these, of one GPU or node: they lie together.
+sample_5m = _rolled("sample_5m", "device", rollup.GPU, is_by_time=False)
 sample_1h = _hours("sample_1h", "device")
 sample_1d = _rolled("sample_1d", "device", rollup.GPU)
 sample_1mo = _rolled("sample_1mo", "device", rollup.GPU)
-host_5m = _rolled("host_5m", "node", rollup.HOST)
+host_5m = _rolled("host_5m", "node", rollup.HOST, is_by_time=False)
 host_1h = _hours("host_1h", "node")
 host_1d = _rolled("host_1d", "node", rollup.HOST)
 
@@ -358,7 +367,7 @@ use_1d = Table(
     Column("start", Slot, nullable=False),
     *_who(),
     *_used(),
-    PrimaryKeyConstraint("device", "start", "user", "entry"),
+    *_by_time("device", "user", "entry"),
     Index(None, "user", "start"),
     sqlite_with_rowid=False,
 )

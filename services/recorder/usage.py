@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, func, select, type_coerce, union_all
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Table,
+    func,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from services.recorder import hour_rows, hour_usage, presence, tables, use
 from services.recorder.columns import Slot
@@ -74,9 +83,8 @@ async def _of_states(read: Read, question: Question, known: Known, by: str) -> l
             name: tables.seconds_of(table, name)
             for name in ("seconds", "utilization_percent_seconds")
         }
-        pieces.append(
-            _summed(part, table, keys, total, _STATE_LIMITS).where(table.c.device.in_(wanted))
-        )
+        statement = _summed(part, table, keys, total, _STATE_LIMITS)
+        pieces.append(statement.where(_is_one_of(table, wanted, is_all=is_all)))
     return found + await _read_all(read, pieces)
 
 
@@ -110,7 +118,8 @@ async def _of_people(read: Read, question: Question, known: Known, by: str) -> l
             statement = statement.where(table.c.user.in_(users))
         if table is tables.use_1d:
             some = known.names.devices_of(query.node, query.gpu) if of_some else [tables.EVERY]
-            statement = statement.where(table.c.device.in_(some))
+            is_all = query.node is None and query.gpu is None
+            statement = statement.where(_is_one_of(table, some, is_all=is_all))
         pieces.append(statement)
     return found + await _read_all(read, pieces)
 
@@ -187,6 +196,14 @@ def _summed(
 
 async def _read_all(read: Read, pieces: list[Any]) -> list[_Totals]:
     return [row._asdict() for row in await read(_union(pieces))] if pieces else []
+
+
+def _is_one_of(table: Table, devices: list[int], *, is_all: bool) -> ColumnElement[bool]:
+    device: Column[int] = table.c.device
+    if is_all and devices != [tables.EVERY]:
+        # As they lie, in the order of time; not one after the other.
+        return device != tables.EVERY
+    return device.in_(devices)
 
 
 def _union(pieces: list[Any]) -> Any:

@@ -20,6 +20,7 @@ ON_BOTH = (
     "test_unknown",
     "test_accounting",
     "test_answers",
+    "test_by_time",
     "test_figures",
     "test_last_hour",
     "test_local_time",
