@@ -14,8 +14,8 @@ from gleaner.bus.local import NodeBus
 from gleaner.bus.messages import EventKind, People
 from gleaner.runtime import boot_seconds
 from gleaner.settings import PeopleSettings
-from services.collector import people
 from services.collector.interface import Notice, Notices, Terminal, Terminals
+from services.collector.people import presence
 
 HANDOVER_SECONDS = 0.05
 """Between the making of a terminal and a look at it: sshd makes it as root, then gives it away."""
@@ -66,13 +66,13 @@ class PeopleWatch:
     async def _look(self, notice: Notice | None) -> None:
         if not self._settings.enabled:
             if self._said is None:
-                self._say(people.not_watched(self._node, self._now()))
+                self._say(presence.not_watched(self._node, self._now()))
             return
         try:
             seen = await self._terminals.look()
         except OSError as error:
             problem = f"{error.filename or 'terminals'}: {error.strerror or error}"
-            self._say(people.cannot_tell(self._node, problem, self._now(), self._said))
+            self._say(presence.cannot_tell(self._node, problem, self._now(), self._said))
             return
         self._seen, self._seen_at = seen, self._steady()
         self._watch()
@@ -154,8 +154,8 @@ class PeopleWatch:
             else replace(seen, idle_seconds=seen.idle_seconds + passed)
             for seen in self._seen
         )
-        return people.observe(
-            people.with_inputs(aged, self._heard, steady),
+        return presence.observe(
+            presence.with_inputs(aged, self._heard, steady),
             node=self._node,
             settings=self._settings,
             now=self._now(),
@@ -164,7 +164,7 @@ class PeopleWatch:
 
     def _say(self, fact: People, notice: Notice | None = None) -> None:
         before = self._said
-        if not people.is_news(before, fact):
+        if not presence.is_news(before, fact):
             return
         if notice is not None:
             noticed = {"noticed_ns": notice.noticed_ns, "noticed_by": notice.by}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from services.collector.nvml_questions import FATAL, FUNCTION_NOT_FOUND, NOT_FOUND, SENTINELS
+from services.collector.nvml.questions import FATAL, FUNCTION_NOT_FOUND, NOT_FOUND, SENTINELS
 
 PROCESS_LISTS = (
     ("compute", "nvmlDeviceGetComputeRunningProcesses"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from services.collector.nvml_questions import FATAL, text_of
+from services.collector.nvml.questions import FATAL, text_of
 
 _DOUBLE_BIT_ECC, _XID = 0x2, 0x8
 _TIMEOUT = 10

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.collector.identity import Identities, read_text
 from services.collector.interface import Process
+from services.collector.processes.identity import Identities, read_text
 
 CAP_SYS_PTRACE = 1 << 19
 PASS_SECONDS = 8.0

@@ -8,10 +8,10 @@ import time
 from datetime import UTC, datetime
 from typing import Literal
 
-from services.collector.containers import container_of
 from services.collector.interface import Process
 from services.collector.printable import printable
-from services.collector.users import UserNames
+from services.collector.processes.containers import container_of
+from services.collector.processes.users import UserNames
 
 IDENTITY_SECONDS = 5.0
 """A process may change cgroup or program, so that what was read of it grows old."""

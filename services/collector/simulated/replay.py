@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gleaner.bus.messages import HostReading
-from services.collector import answers
-from services.collector.answers import Answer
 from services.collector.interface import Hardware, Process, SourceName, Sweep
+from services.collector.nvml import answers
+from services.collector.nvml.answers import Answer
 
 _RECORDED = "this node is simulated: it replays recorded readings, and nobody is at it"
 

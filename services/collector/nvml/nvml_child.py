@@ -1,8 +1,8 @@
 """Ask NVML in a process of its own: a driver call may hang for ever or take its process down.
 
-Run by `services.collector.nvml` as `python -I -S nvml_child.py DIRECTORY PARENT [accounting]`,
-where DIRECTORY holds `pynvml` and PARENT is the caller's pid. It imports next to nothing, so that
-it stays below 20 MB and starts at once. The first line it writes says what hardware there is, or
+Run by `driver.py` as `python -I -S nvml_child.py DIRECTORY PARENT [accounting]`, where DIRECTORY
+holds `pynvml` and PARENT is the caller's pid. It imports next to nothing, so that it stays below
+20 MB and starts at once. The first line it writes says what hardware there is, or
 why the driver cannot be asked; then each line read (`sweep`, or `hardware` for the first line anew)
 is answered with one line of JSON. It ends when its input does, or with its parent.
 """
@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Found beside the folder that this file is in: nothing else says where we are installed.
-sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from services.collector.nvml_gpu import Gpu, Values
-from services.collector.nvml_questions import FATAL, SENTINELS, memory
+# Where `services` is: nothing else says where we are installed.
+sys.path.append(os.path.abspath(os.path.join(__file__, *[os.pardir] * 4)))
+from services.collector.nvml.gpu import Gpu, Values
+from services.collector.nvml.questions import FATAL, SENTINELS, memory
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 

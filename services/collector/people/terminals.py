@@ -23,7 +23,7 @@ from pathlib import Path
 from gleaner.runtime import boot_seconds
 from gleaner.settings import PeopleSettings
 from services.collector.interface import Terminal
-from services.collector.logind import Logind
+from services.collector.people.logind import Logind
 
 ACCESS_STEP_SECONDS = 8
 """Linux moves a terminal's access time at most this often, so that it does not tell key strokes.

@@ -22,7 +22,7 @@ from services.collector.interface import (
     Sweep,
     Terminal,
 )
-from services.collector.simulated_world import (
+from services.collector.simulated.world import (
     MEMORY_BYTES,
     POWER_LIMIT_WATTS,
     SimulatedGpu,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from services.collector.nvml_events import Events
-from services.collector.nvml_processes import PROCESS_LISTS, Accounts, Share, known, listed, shares
-from services.collector.nvml_questions import (
+from services.collector.nvml.events import Events
+from services.collector.nvml.processes import PROCESS_LISTS, Accounts, Share, known, listed, shares
+from services.collector.nvml.questions import (
     DEAR_QUESTIONS,
     FATAL,
     FUNCTION_NOT_FOUND,

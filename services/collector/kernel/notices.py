@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from services.collector.fanotify import Fanotify
-from services.collector.inotify import InotifyNotices
 from services.collector.interface import Notice, NoticedBy, Notices
+from services.collector.kernel.fanotify import Fanotify
+from services.collector.kernel.inotify import InotifyNotices
 
 logger = logging.getLogger(__name__)
 

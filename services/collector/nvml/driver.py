@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gleaner.bus.messages import GpuReading, HostReading
-from services.collector import answers
-from services.collector.answers import Answer
 from services.collector.host import Host
 from services.collector.interface import GpuSweep, Hardware, SourceName, Sweep
+from services.collector.nvml import answers
+from services.collector.nvml.answers import Answer
 
 logger = logging.getLogger(__name__)
 

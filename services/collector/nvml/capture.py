@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gleaner.settings import GpuSettings
-from services.collector.answers import Answer
-from services.collector.nvml import NvmlSource
+from services.collector.nvml.answers import Answer
+from services.collector.nvml.driver import NvmlSource
 
 
 async def capture(path: Path, seconds: float, settings: GpuSettings) -> int:

@@ -19,7 +19,13 @@ from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import GpuInventory, Run, RunState
 from gleaner.settings import NodeSettings
 from services.collector.interface import Kind, Process
-from services.collector.script import (
+from services.collector.simulated.faces import (
+    SimulatedNotices,
+    SimulatedProcesses,
+    SimulatedSource,
+    SimulatedTerminals,
+)
+from services.collector.simulated.script import (
     DriverFault,
     Fault,
     Moment,
@@ -29,13 +35,7 @@ from services.collector.script import (
     a_lively_day,
     read_script,
 )
-from services.collector.simulated_faces import (
-    SimulatedNotices,
-    SimulatedProcesses,
-    SimulatedSource,
-    SimulatedTerminals,
-)
-from services.collector.simulated_world import (
+from services.collector.simulated.world import (
     COMPUTES,
     MEMORY_BYTES,
     POWER_LIMIT_WATTS,
