@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.recorder import hours, rollup, samples, tables, use
-from services.recorder.columns import from_microseconds, to_microseconds
-from services.recorder.mentions import Sort, is_of, mentions_of
-from services.recorder.packing import pack
+from services.recorder.index.mentions import Sort, is_of, mentions_of
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.values import hours, rollup, samples, use
+from services.recorder.values.columns import from_microseconds, to_microseconds
+from services.recorder.values.packing import pack
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 GPUS, USERS, ENTRIES = 8, 60, ("fold", "fishtest")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.recorder import accounting
+from services.recorder.accounts import accounting
 from services.recorder.store import Store
 from tests.postgres import Postgres
 from tests.recorder import builders

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.recorder import tables
-from services.recorder.connect import url_of, writing
-from services.recorder.migrate import upgrade
+from services.recorder.schema import tables
+from services.recorder.schema.migrate import upgrade
+from services.recorder.storage.connect import url_of, writing
 from services.recorder.store import Store
 from tests.recorder.builders import url
 
