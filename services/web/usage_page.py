@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gleaner.keeping import has_sums, zone_of
+from gleaner.keeping import zone_of
 from services.web import quiet, used
 from services.web.desk import (
     PERIODS,
@@ -96,8 +96,7 @@ async def _write(desk: Desk, address: Asked) -> Written:
         problem=first_problem(by_kind["user"], *(one for one in (*found, quotas) if one.is_silent)),
         silent=is_silent(*found, quotas),
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
-        nothing=desk.nothing(span, address.at),
-        has_history=has_sums(desk.live.fleet.recorder),
+        **desk.nothing(span, address.at),
         has_nothing=not any(one.rows or one.problem for one in found),
         week=week,
         zone=zone_of(desk.live.fleet.recorder),

@@ -511,7 +511,8 @@ async def test_before_there_is_history_one_card_says_when_there_will_be(busy: We
     assert "The first five minutes, from 12:00 UTC on, appear here at about 12:07 UTC." in page
     assert "Then this page tells GPU-hours over time" in page
     assert "By user" not in page
-    assert "appear here at about 12:07 UTC" in await text(busy, "/node/atlas/gpu/0?range=day")
+    day = await text(busy, "/node/atlas/gpu/0?range=day")
+    assert "appear here at about 12:07 UTC. The last hour is drawn sooner" in day
     assert "within two minutes" in await text(busy, "/node/atlas/gpu/0?range=hour")
 
     await busy.say([begun.model_copy(update={"oldest": {"days": NOW - timedelta(days=3)}})])
