@@ -6,7 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,6 +29,7 @@ from services.web.view import Node
 
 SPAN = ("range", "since", "until")
 """The names of a range in an address."""
+YOUNG = timedelta(hours=2)
 PACKED_LEVEL = 5
 """A part is packed once for all who ask for it."""
 PERIODS = {"day": "Day", "week": "Week", "month": "Month"}
@@ -86,6 +87,15 @@ class Desk:
             "has_history": has_sums(recorder),
             "hour_is_sooner": not (is_fine or span.is_over or has_sums(recorder)),
         }
+
+    def range_of_charts(self, at: datetime) -> str:
+        """Return the range that nobody chose: a day would be empty while history is that young."""
+        recorder = self.live.fleet.recorder
+        if recorder is None:
+            return "day"
+        oldest = recorder.oldest
+        begun = oldest.get("five_minutes") or oldest.get("days") or oldest.get("samples") or at
+        return "hour" if at - begun < YOUNG else "day"
 
     def asked(self, request: Request, parts: Collection[str] = ()) -> Asked:
         """Return what a browser asks for, before anything is looked up for it."""

@@ -34,7 +34,7 @@ GPU_PARTS = ("now", *NODE_PARTS, "sessions")
 
 async def past_of_node(desk: Desk, node: str, asked: Asked) -> dict[str, Any]:
     """Return what the page of a node shows below what is now."""
-    span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
+    span = span_of(asked.words, CHART_PRESETS, desk.range_of_charts(asked.at), asked.at)
     events, series, of_host = await asyncio.gather(
         ask(desk.questions, "events", most=RECENT_NODE_EVENTS, node=node)
         if asked.wants("happened")
@@ -91,7 +91,7 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
 
 
 async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
-    span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
+    span = span_of(asked.words, CHART_PRESETS, desk.range_of_charts(asked.at), asked.at)
     about = {"node": node.node, "gpu": gpu.gpu}
     has_happened = asked.wants("happened")
     series, events, runs, sessions = await asyncio.gather(

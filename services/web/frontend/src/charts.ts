@@ -249,6 +249,8 @@ function periodsOption({ names, stacks }: Periods): Option {
       stack: "all",
       color: colour(state),
       barCategoryGap: "20%",
+      // One day alone is no wall.
+      barMaxWidth: 120,
       data: hours,
     })),
   };
