@@ -95,7 +95,11 @@ async def follow(
             client.bus.subscribe(Event, following.take, **levels)
             if before is not None and not was_lost:
                 await following.begin(history_of(client, following.fleet, before))
-            await until_lost(client)
+            lost = asyncio.create_task(until_lost(client), name="until lost")
+            await asyncio.wait({lost, following.broken}, return_when=asyncio.FIRST_COMPLETED)
+            lost.cancel()
+            if following.broken.done():
+                following.broken.result()
             was_lost = True
             logger.warning("the broker is lost; `gleaner events` shows what happens meanwhile")
 
@@ -109,6 +113,8 @@ class Following:
         self._said: dict[str, int] = {}
         """By stream, the last sequence number."""
         self._waiting: list[Event] | None = None
+        self.broken = asyncio.get_running_loop().create_future()
+        """Raises what kept an event from being passed on: nobody reads any more."""
 
     async def begin(self, past: Awaitable[Found]) -> None:
         """Pass on the past first; without a recorder there is none to show."""
@@ -141,7 +147,12 @@ class Following:
     def _pass_on(self, event: Event) -> None:
         if event.sequence > self._said.get(event.stream, 0):
             self._said[event.stream] = event.sequence
-            self._say(_marked(event.model_dump(mode="json"), self.fleet))
+            try:
+                self._say(_marked(event.model_dump(mode="json"), self.fleet))
+            except OSError as error:
+                # The bus, which calls us, has nothing to do with it.
+                if not self.broken.done():
+                    self.broken.set_exception(error)
 
 
 def describe(row: Row) -> str:

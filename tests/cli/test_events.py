@@ -190,6 +190,18 @@ async def test_without_a_recorder_what_happens_is_shown_nevertheless(
     assert caplog.messages[0].endswith("is it running?; only what happens from now on is shown")
 
 
+async def test_that_nobody_reads_any_more_is_no_fault_of_the_bus() -> None:
+    def say(_: Row) -> None:
+        raise BrokenPipeError
+
+    following = Following(say)
+    following.take(heard(1))
+    following.take(heard(2))
+
+    with pytest.raises(BrokenPipeError):
+        following.broken.result()
+
+
 async def test_who_follows_a_node_that_was_never_recorded_is_told() -> None:
     async def past() -> Found:
         raise NeverRecorded("no node named 'gpu9' was ever recorded")
