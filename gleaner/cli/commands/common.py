@@ -80,7 +80,7 @@ def load(config: Path | None) -> Settings:
 def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
     """Do it; what the bus or the scheduler refuses is a failure."""
     from gleaner.client import RequestFailed
-    from gleaner.runtime import Fatal
+    from gleaner.runtime import Fatal, Misconfigured
 
     logging.basicConfig(level=logging.WARNING, format="gleaner: %(message)s", stream=sys.stderr)
     try:
@@ -93,6 +93,8 @@ def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
             else ""
         )
         raise Failed(f"{error}{hint}") from error
+    except Misconfigured as error:
+        raise Failed(str(error), code=EXIT_USAGE) from error
     except Fatal as error:
         raise Failed(str(error)) from error
 
