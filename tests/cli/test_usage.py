@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from gleaner.cli.meant import meant
+from gleaner.cli.past import simulated
 from gleaner.cli.usage import (
     as_csv,
     history_table,
     host_table,
     no_such_gpu,
-    simulated,
     the_one,
     usage_table,
 )
