@@ -10,6 +10,7 @@ adds it. What nodes say of themselves is counted in the same way as what they sa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,6 +33,13 @@ NODES = 8
 SEALED_ROWS = 1000
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; what is not over yet would be counted in vain."""
+
+MOST_GPUS = 1000
+"""Of one node in five minutes; a statement takes only so many values, and who makes up more must
+not hold up the others."""
+
+Mark = tuple[datetime, int]
+"""Five minutes that something came for, and the number of the node."""
 
 
 @dataclass(kw_only=True)
@@ -72,13 +80,16 @@ async def keep(
 
 
 async def roll_up(
-    connection: AsyncConnection, names: Names, local: LocalTime, now: datetime
+    connection: AsyncConnection,
+    names: Names,
+    local: LocalTime,
+    now: datetime,
+    *,
+    is_one_by_one: bool = False,
 ) -> int:
     """Count some dirty five minutes, the oldest first; return of how many nodes."""
     dirty = tables.dirty
-    until = now - LATENESS - FIVE_MINUTES.width
-    marked = select(dirty).where(dirty.c.slot <= until).order_by(dirty.c.slot, dirty.c.node)
-    marks = [(one.slot, one.node) for one in await connection.execute(marked.limit(NODES))]
+    marks = await _marks(connection, now, 1 if is_one_by_one else NODES)
     if not marks:
         return 0
     until = await _sealed_until(connection)
@@ -98,6 +109,21 @@ async def roll_up(
         await connection.execute(delete(own).where(tuple_(own.c.slot, own.c.node).in_(late)))
     await connection.execute(delete(dirty).where(tuple_(dirty.c.slot, dirty.c.node).in_(marks)))
     return len(marks)
+
+
+async def leave_out(connection: AsyncConnection, now: datetime) -> tuple[datetime, int]:
+    """Forget that the oldest dirty five minutes are; return when they began, and of which node."""
+    (mark,) = await _marks(connection, now, 1)
+    dirty = tables.dirty
+    await connection.execute(delete(dirty).where(tuple_(dirty.c.slot, dirty.c.node) == mark))
+    return mark
+
+
+async def _marks(connection: AsyncConnection, now: datetime, most: int) -> list[Mark]:
+    dirty = tables.dirty
+    until = now - LATENESS - FIVE_MINUTES.width
+    marked = select(dirty).where(dirty.c.slot <= until).order_by(dirty.c.slot, dirty.c.node)
+    return [(one.slot, one.node) for one in await connection.execute(marked.limit(most))]
 
 
 async def seal(connection: AsyncConnection, before: datetime) -> int:
@@ -129,17 +155,20 @@ async def _sealed_until(connection: AsyncConnection) -> datetime:
     )  # fmt: skip
 
 
-async def _read(
-    connection: AsyncConnection, marks: list[tuple[datetime, int]], found: _Found
-) -> None:
+async def _read(connection: AsyncConnection, marks: list[Mark], found: _Found) -> None:
     """Read the samples of the marked five minutes, each once however often it was sent."""
     own = tables.sample.c
+    gpus = Counter[Mark]()
     wanted = tuple_(own.slot, own.node).in_(marks)
     chunks = select(own.slot, own.node, own.data).where(wanted).order_by(own.slot, own.node, own.id)
     for chunk in await connection.execute(chunks):
         of_gpus, of_host = samples.read_all(chunk.data)
         for one in of_gpus:
-            key = (one["device"], chunk.slot)
+            key, mark = (one["device"], chunk.slot), (chunk.slot, chunk.node)
+            if key not in found.samples:
+                gpus[mark] += 1
+                if gpus[mark] > MOST_GPUS:
+                    continue
             found.samples.setdefault(key, {}).setdefault(one["at"], one)
         for one in of_host:
             key = (chunk.node, chunk.slot)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder import accounting, mentioning, rows, samples, tables
 from services.recorder.condition import ASIDE, LOST
-from services.recorder.mentions import Mentions
+from services.recorder.mentions import Mentions, is_fit
 from services.recorder.names import Names
 from services.recorder.progress import Gap, Progress
 from services.recorder.streams import Key, Streams
@@ -140,9 +140,7 @@ async def _know(connection: AsyncConnection, names: Names, batch: Batch) -> None
     await names.know(connection, texts)
     gpus = {(event["node"], event["gpu"]) for event in events if event["gpu"]}
     runs = [one.rows.run for one in batch.numbers if one.rows and one.rows.run]
-    gpus |= {
-        (run["node"], gpu) for run in runs for gpu in json.loads(run["gpus"]) if rows.is_fit(gpu)
-    }
+    gpus |= {(run["node"], gpu) for run in runs for gpu in json.loads(run["gpus"]) if is_fit(gpu)}
     await names.know_devices(connection, gpus, batch.now)
     if not batch.reached:
         return

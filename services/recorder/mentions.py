@@ -85,6 +85,11 @@ def clean(text: str) -> str:
     return text.replace("\0", "�")
 
 
+def is_fit(name: str) -> bool:
+    """Tell whether a name is short enough and has no NUL in it."""
+    return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name
+
+
 def mentions_of(kind: str, data: Mapping[str, Any]) -> Mentions:
     """Return what an event names."""
     users = {*_values(data, "user")}
