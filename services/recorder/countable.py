@@ -6,7 +6,6 @@ others' minute away, nor come into anybody's account.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from gleaner.bus.messages import Event, HostSample, Sample, Samples
 from services.recorder.mentions import NAME_CHARACTERS, clean, is_fit
 
 DAY_SECONDS = 86_400
-"""No event has more of one GPU."""
 FIRST_YEAR, LAST_YEAR = 2025, 9000
 """Nothing was sampled before; a clock that lost its time begins in 1970, 2000, 2015… What is ahead
 of the recorder's own clock, whoever is right, waits until it is time to sum it up."""
@@ -53,11 +51,7 @@ def countable(event: Event) -> Countable:
     said, said_of_host = _parsed(event.data)
     samples = [_row(one, event.node) for one in said]
     hosts = [_host_row(one) for one in said_of_host]
-    seconds = Counter[str]()
-    for row in (*samples, *hosts):
-        if row is not None:
-            seconds[row.get("gpu", "")] += row["seconds"]
-    if max(seconds.values(), default=DAY_SECONDS + 1) > DAY_SECONDS:
+    if not any((*samples, *hosts)):
         return Countable(left=event.data)
     left = {
         "samples": _left(event.data, "samples", samples),

@@ -82,14 +82,6 @@ def test_what_is_no_list_of_samples_takes_none_of_the_host_away(wrong: Any) -> N
     assert made.event is not None
 
 
-def test_a_gpu_has_no_more_than_a_day_in_one_event() -> None:
-    moments = [NOON + timedelta(microseconds=place) for place in range(100)]
-
-    made = rows_of(said(1, [gpu(1, at, seconds=3600) for at in moments]), NOW)
-
-    assert made.samples == ()
-
-
 def test_a_stream_whose_first_number_never_comes_is_not_waited_for_for_ever() -> None:
     progress, gaps = Progress().recorded(range(2, AHEAD + 2), 1)
     assert (progress.watermark, gaps) == (0, ())
