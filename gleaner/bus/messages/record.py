@@ -14,7 +14,7 @@ class EventKind(StrEnum):
     """The kinds that Gleaner itself writes; a reader keeps kinds it does not know."""
 
     NODE_STARTED = "node_started"
-    """data: version, source, gpus."""
+    """data: version, source, gpus, uptime_seconds: how long the host has been up."""
     GPU = "gpu"
     """A GPU's state changed; data: a `GpuState` without its node, and `before`."""
     PEOPLE = "people"
