@@ -86,8 +86,10 @@ def clean(text: str) -> str:
 
 
 def is_fit(name: str) -> bool:
-    """Tell whether a name is short enough and has no NUL in it."""
-    return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name
+    """Tell whether a name is short enough and has nothing in it that no database takes."""
+    if not 0 < len(name) <= NAME_CHARACTERS or "\0" in name:
+        return False
+    return name.isascii() or not any("\ud800" <= one <= "\udfff" for one in name)
 
 
 def mentions_of(kind: str, data: Mapping[str, Any]) -> Mentions:

@@ -191,7 +191,14 @@ class Recorder:
                 elif numbers and numbers[0].rows is not None:
                     numbers, letters = set_aside(numbers[0], letters, words_of(error), _now())
                 else:
-                    raise
+                    # To end here would be to end again when it is repeated.
+                    logger.error(
+                        "%s: %d unreadable messages cannot even be kept aside: %s",
+                        self._store.name,
+                        len(letters),
+                        words_of(error),
+                    )
+                    return
             else:
                 if self._trouble:
                     self._go_on()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from gleaner.bus.codec import encode
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event
 from services.recorder import accounting, tables
@@ -21,7 +22,7 @@ from services.recorder.progress import AHEAD, Progress
 from services.recorder.rows import rows_of
 from services.recorder.store import Store
 from tests.builders import NOW, until
-from tests.recorder.builders import an_event, numbers, recording, url
+from tests.recorder.builders import an_event, count, numbers, recording, url
 from tests.recorder.test_month import START, a_sample, event, record, rows, settle
 
 Sample = dict[str, Any]
@@ -231,3 +232,27 @@ async def test_thousands_of_absurd_events_hold_nobody_up(
             await until(lambda: store.recorded("good") == {"s1": 10})
             same = select(tables.event.c.data).where(tables.event.c.data == '{"x":1}')
             assert len(await store.read(same)) == 1
+
+
+async def test_texts_that_no_database_takes_stop_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.recorder.service.WATERMARK_SECONDS", 0.01)
+    broker, whole = MemoryBroker(), json.loads(encode(an_event(1, node="rogue")))
+    async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
+        bus = MemoryBus(broker, "recorder", "main")
+        async with recording(bus, store), bus:
+            for name, text in itertools.product(whole, ('"\\u0000"', '"\\ud800"', "1e999", "{}")):
+                bad = json.dumps(whole | {name: "@"}).replace('"@"', text)
+                broker.publish("gleaner/v1/node/rogue/event", bad.encode(), retain=False)
+            broker.publish("gleaner/v1/node/ro\0gue/event", b"{}", retain=False)
+            for number, text in enumerate(("\0", "\x1b[31m", "\u202e", "x" * 5000), 2):
+                names = {"user": text, "entry": text, "reason": text, "run": text, "gpu": text}
+                for kind in ("run", "people", "gpu", "problem", text[:100]):
+                    node.publish(
+                        an_event(number, node="rogue", stream=kind, kind=kind, data={**names})
+                    )
+            node.publish(an_event(1, node="good"))
+
+            await until(lambda: store.recorded("good") == {"s1": 1})
+            assert await count(store, tables.dead_letter) > 20
