@@ -12,7 +12,7 @@ from gleaner.bus.messages import Event, Inventory, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
-from services.recorder.admission import numbers_of, set_aside
+from services.recorder.admission import numbers_of, parts_of, set_aside
 from services.recorder.answering import Answering
 from services.recorder.batch import DeadLetter, Number
 from services.recorder.condition import Condition
@@ -183,19 +183,17 @@ class Recorder:
                     self._complain(error)
                     await asyncio.sleep(wait)
                     wait = min(longest, wait * 2)
-                elif len(numbers) > 1:
-                    half = len(numbers) // 2
-                    await self._commit(numbers[:half], letters)
-                    await self._commit(numbers[half:], [])
+                elif parts := parts_of(numbers, letters):
+                    for some, others in parts:
+                        await self._commit(some, others)
                     return
                 elif numbers and numbers[0].rows is not None:
-                    numbers, letters = set_aside(numbers[0], letters, words_of(error), _now())
+                    numbers, letters = set_aside(numbers[0], words_of(error), _now())
                 else:
                     # To end here would be to end again when it is repeated.
                     logger.error(
-                        "%s: %d unreadable messages cannot even be kept aside: %s",
+                        "%s: an unreadable message cannot even be kept aside: %s",
                         self._store.name,
-                        len(letters),
                         words_of(error),
                     )
                     return
