@@ -11,9 +11,10 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.runtime import Fatal
-from services.recorder import service, tables
-from services.recorder.moving import bring_up_to_date, copy
+from services.recorder import service
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.upkeep.moving import bring_up_to_date, copy
 from tests.builders import until
 from tests.disks import SmallDisk, small_disk
 from tests.mosquitto import Mosquitto

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DatabaseError
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, RecorderState
-from services.recorder import tables
-from services.recorder.condition import ASIDE
-from services.recorder.connect import url_of, writing
+from services.recorder.schema import tables
+from services.recorder.storage.condition import ASIDE
+from services.recorder.storage.connect import url_of, writing
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import a_query, an_event, count, numbers, recording, url

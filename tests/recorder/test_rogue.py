@@ -18,9 +18,10 @@ from sqlalchemy import select
 from gleaner.bus.codec import encode
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event
-from services.recorder import accounting, tables
-from services.recorder.progress import AHEAD, Progress
-from services.recorder.rows import rows_of
+from services.recorder.accounts import accounting
+from services.recorder.intake.progress import AHEAD, Progress
+from services.recorder.intake.rows import rows_of
+from services.recorder.schema import tables
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import an_event, count, numbers, recording, url
@@ -35,7 +36,9 @@ ABSURD: tuple[Sample, ...] = (
     {"seconds": 1e308},
     {"seconds": None},
     {"power_watts": 1e308},
-    {"power_watts": -1e12},
+    {"power_watts": -1},
+    {"energy_used_joules": -1},
+    {"memory_used_bytes": -1},
     {"energy_used_joules": 1e300},
     {"memory_used_bytes": 2**62},
     {"memory_used_bytes": 10**30},
