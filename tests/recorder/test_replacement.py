@@ -18,7 +18,10 @@ from gleaner.bus.messages import HistoryAnswer, RecorderState
 from services.recorder.schema import tables
 from services.recorder.storage.condition import ASIDE
 from services.recorder.storage.connect import url_of, writing
+from services.recorder.storage.damage import kept_aside
+from services.recorder.storage.examine import examine
 from services.recorder.store import Store
+from services.recorder.upkeep.moving import bring_up_to_date
 from tests.builders import NOW, until
 from tests.recorder.builders import a_query, an_event, count, numbers, recording, url
 
@@ -219,6 +222,26 @@ async def test_a_log_that_is_damaged_in_its_middle_is_kept_and_named_and_read_up
         assert (await other.condition()).lost_events == 19 - left
     async with Store(url(tmp_path / what)) as other:
         assert len(other.kept_aside()) == 1
+
+
+async def test_commands_do_not_drop_a_damaged_log_either(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        for number in range(1, 10):
+            await store.write(numbers(an_event(number)), now=NOW)
+        path = killed(store, tmp_path / "killed")
+    log = Path(f"{path}-wal")
+    spoil_frame(log, at=100)
+    damaged = log.read_bytes()
+
+    await examine(f"sqlite:///{path}")
+    assert log.read_bytes() == damaged
+
+    await bring_up_to_date(f"sqlite:///{path}")
+    (name,) = kept_aside(path)
+    assert path.with_name(name).read_bytes() == damaged
+    assert name in caplog.text
 
 
 async def test_what_a_recorder_could_not_finish_when_it_was_killed_is_no_damage(

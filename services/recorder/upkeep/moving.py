@@ -23,7 +23,7 @@ from services.recorder.index import mentioning
 from services.recorder.schema import tables
 from services.recorder.schema.migrate import layout_of, migrate, tables_of
 from services.recorder.schema.names import Names
-from services.recorder.storage import space
+from services.recorder.storage import damage, space
 from services.recorder.storage.connect import is_file, name_of, url_of, writing
 from services.recorder.storage.database import make_private
 from services.recorder.storage.lock import FileLock, InUse, give_to_owner_of_folder
@@ -126,6 +126,7 @@ async def _alone(url: URL, *, is_new: bool = False) -> AsyncIterator[AsyncEngine
         with _told_of(name):
             if lock is not None:
                 lock.take()
+                damage.keep_log_aside(path)
             yield engine
     finally:
         await engine.dispose()
