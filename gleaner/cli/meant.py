@@ -24,7 +24,7 @@ class Meant:
 
 
 def meant(view: FleetView, target: str, displayed: Mapping[str, str]) -> Meant:
-    """Find `gpu1:0`, `gpu1:0,1`, `gpu1-0` (of older tables), `gpu1`, or a UUID's beginning.
+    """Find `gpu1:0`, `gpu1:0,1`, `gpu1-0` as in tables of users, `gpu1`, or a UUID's beginning.
 
     A node's id comes first, then the name that is shown for it, and its host's, short or whole.
     """

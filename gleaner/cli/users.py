@@ -46,7 +46,7 @@ class User:
     has_unknown_memory: bool
     n_procs: int
     gpus: str
-    """`gpu1:0,1  gpu2:3`."""
+    """`gpu1-0,1  gpu2-3`, as the GPU Monitor has it; `gleaner why` takes that as well."""
     since: datetime | None
     """When the oldest process started, by our clock."""
     longest_seconds: float | None
@@ -126,7 +126,7 @@ def _gpus(rows: Sequence[Process], hosts: Mapping[str, str]) -> str:
         index = -1 if row.gpu.index is None else row.gpu.index
         on.setdefault((hosts[row.node.node], row.node.is_simulated), set()).add(index)
     return "  ".join(
-        f"{names.gpu(name, *(None if index < 0 else index for index in sorted(indices)))}"
+        f"{name}-{','.join('?' if index < 0 else str(index) for index in sorted(indices))}"
         f"{' (simulated)' if is_simulated else ''}"
         for (name, is_simulated), indices in sorted(on.items())
     )

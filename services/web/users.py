@@ -121,10 +121,10 @@ def _user(user: str, of: Mapping[str, Use]) -> User:
         memory_is_complete=all(use.memory_is_complete for use in found),
         n_procs=sum(use.n_procs for use in found),
         n_gpus=sum(len(use.indices) for use in found),
-        gpus=tuple(_gpus(use) for use in found[:NODES]),
+        gpus=tuple(f"{use.name}-{_indices(use)}" for use in found[:NODES]),
         more_nodes=max(0, len(found) - NODES),
     )
 
 
-def _gpus(use: Use) -> str:
-    return names.gpu(use.name, *(None if index < 0 else index for index in sorted(use.indices)))
+def _indices(use: Use) -> str:
+    return ",".join("?" if index < 0 else str(index) for index in sorted(use.indices))

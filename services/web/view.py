@@ -189,7 +189,7 @@ class User(Value):
     """One for each process and GPU."""
     n_gpus: int
     gpus: tuple[str, ...]
-    """`atlas:0,1`: the nodes' names with the indices, the first few nodes."""
+    """`atlas-0,1`: the nodes' names with the indices, the first few nodes."""
     more_nodes: int
     """How many nodes are not listed."""
 

@@ -49,7 +49,7 @@ def test_a_process_on_two_gpus_counts_twice_and_most_memory_comes_first() -> Non
     ann, bob = holder("ann", 700, 10), holder("bob", 900, 11)
     view = fleet_of([*node("h1", {0: [ann, bob], 1: [ann]}), *node("h2", {0: []})])
 
-    assert said(view) == [("ann", "1.37 GiB", 2, "h1:0,1"), ("bob", "900 MiB", 1, "h1:0")]
+    assert said(view) == [("ann", "1.37 GiB", 2, "h1-0,1"), ("bob", "900 MiB", 1, "h1-0")]
 
 
 def test_equal_memory_is_ordered_by_processes_and_then_by_name() -> None:
@@ -64,7 +64,7 @@ def test_gpus_are_in_numerical_order_over_sorted_hosts() -> None:
     ann = [holder("ann", 1)]
     view = fleet_of([*node("h2", {3: ann}), *node("h1", {2: ann, 10: ann})])
 
-    assert users(view)[0].gpus == "h1:2,10  h2:3"
+    assert users(view)[0].gpus == "h1-2,10  h2-3"
 
 
 def test_hosts_are_short_unless_that_would_name_nobody_or_two() -> None:
@@ -77,11 +77,11 @@ def test_hosts_are_short_unless_that_would_name_nobody_or_two() -> None:
     )
 
     assert users(view)[0].gpus.split("  ") == [
-        "10.0.0.5:0",
-        "fe80::1:0",
-        "gpu1:0",
-        "gpu2.cellar.org:0",
-        "gpu2.lab.org:0",
+        "10.0.0.5-0",
+        "fe80::1-0",
+        "gpu1-0",
+        "gpu2.cellar.org-0",
+        "gpu2.lab.org-0",
     ]
 
 
@@ -101,7 +101,7 @@ def test_users_of_what_does_not_exist_are_marked_and_on_no_host() -> None:
     (inventory,) = [one for one in pretended if isinstance(one, Inventory)]
     simulated = inventory.model_copy(update={"source": "simulated", "host": "h1"})
 
-    assert users(fleet_of([*real, *pretended, simulated]))[0].gpus == "h1:0  sim:0 (simulated)"
+    assert users(fleet_of([*real, *pretended, simulated]))[0].gpus == "h1-0  sim-0 (simulated)"
 
 
 def test_our_runs_and_ignored_programs_are_nobody() -> None:
@@ -115,7 +115,7 @@ def test_a_pid_that_somebody_else_got_is_somebody_elses() -> None:
     before = node("h1", {0: [holder("ann", 100, 7)]})
     after = node("h1", {0: [holder("bob", 200, 7)]})
 
-    assert said(fleet_of([*before, *after])) == [("bob", "200 MiB", 1, "h1:0")]
+    assert said(fleet_of([*before, *after])) == [("bob", "200 MiB", 1, "h1-0")]
 
 
 def test_an_owner_nobody_knows_has_a_row_too() -> None:
@@ -179,7 +179,7 @@ def test_programs_get_numbers() -> None:
     first = json.loads(json.dumps(as_json(view)))["users"][0]
 
     assert (first["user"], first["memory_used_bytes"]) == ("alice", 124 * GIB)
-    assert dict(zip(COLUMNS, rows(view)[0], strict=True))["gpus"] == "atlas:0,1"
+    assert dict(zip(COLUMNS, rows(view)[0], strict=True))["gpus"] == "atlas-0,1"
 
 
 def test_who_is_on_an_instance_is_not_counted_on_its_parent_too() -> None:
@@ -194,4 +194,4 @@ def test_who_is_on_an_instance_is_not_counted_on_its_parent_too() -> None:
     view = fleet_of([changed if one is inventory else one for one in messages])
 
     (ann,) = users(view)
-    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MiB", 1, "n1:1")
+    assert (ann.memory, ann.n_procs, ann.gpus) == ("700 MiB", 1, "n1-1")

@@ -28,7 +28,7 @@ async def test_users_are_added_up_by_memory_with_where_they_are(web: Web) -> Non
 
     assert [
         (one.user, texts.amount(one.memory_used_bytes), one.n_procs, one.gpus) for one in users
-    ] == [("ann", "1.37 GiB", 2, ("h1:0,1",)), ("bob", "900 MiB", 1, ("h1:0",))]
+    ] == [("ann", "1.37 GiB", 2, ("h1-0,1",)), ("bob", "900 MiB", 1, ("h1-0",))]
 
 
 async def test_indices_are_in_the_order_of_numbers(web: Web) -> None:
@@ -37,7 +37,7 @@ async def test_indices_are_in_the_order_of_numbers(web: Web) -> None:
     states = [example.state("h1", index, "busy", "", eve) for index in (10, 2)]
     await web.say([example.online("h1"), example.beat("h1"), *states])
 
-    assert web.live.moment().users[0].gpus == ("h1:2,10",)
+    assert web.live.moment().users[0].gpus == ("h1-2,10",)
 
 
 async def test_nothing_of_a_silent_node_is_counted_and_that_is_said(busy: Web) -> None:
@@ -61,7 +61,7 @@ async def test_who_stops_is_gone_and_who_starts_is_there(busy: Web) -> None:
     users = {one.user: one for one in busy.live.moment().users}
 
     assert "alice" not in users
-    assert users["eve"].gpus == ("atlas:4",)
+    assert users["eve"].gpus == ("atlas-4",)
 
 
 async def test_memory_that_is_not_known_of_all_is_a_least(web: Web) -> None:
