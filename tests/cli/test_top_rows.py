@@ -42,7 +42,7 @@ def test_nodes_and_models_are_called_as_the_administrator_calls_them() -> None:
     users = {row.key: cells(row) for row in rows(example_fleet(), Page.USERS, called)}
 
     assert found[f"atlas/{gpu_id('atlas', 0)}"][:2] == ["Atlas:0", "H100"]
-    assert users["bob"][-1] == "Atlas:5"
+    assert users["bob"][-1] == "Atlas-5"
 
 
 def test_a_gpu_is_found_by_what_its_node_and_model_really_are_called() -> None:
@@ -165,7 +165,7 @@ def test_what_is_gone_has_no_details() -> None:
 
 
 def test_users_are_those_of_the_command() -> None:
-    assert by_key(Page.USERS)[MARKUP][3:] == ["3 min", "boreas:0"]
+    assert by_key(Page.USERS)[MARKUP][3:] == ["3 min", "boreas-0"]
 
 
 def test_a_filter_narrows_a_fleet_in_the_order_of_a_column() -> None:
