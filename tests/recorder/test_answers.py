@@ -152,7 +152,7 @@ async def test_latencies_are_told_by_stage(tmp_path: Path) -> None:
             stages = {
                 "noticed_to_term": number / 1000,
                 "term_to_exit": float(number),
-                "noticed_to_clear": number + 0.5,
+                **({"exit_to_clear": 0.5} if number == 100 else {}),
             }
             event = a_run(number, "evicted", number, run=f"r{number}", stages=stages)
             await store.write(numbers(event), now=NOW)
@@ -165,9 +165,21 @@ async def test_latencies_are_told_by_stage(tmp_path: Path) -> None:
         "p99_seconds": 0.099, "max_seconds": 0.1,
     }  # fmt: skip
     assert stages_told["term_to_exit"]["p90_seconds"] == 90
-    assert stages_told["exit_to_clear"]["count"] == 0
-    assert (told[-1]["stage"], told[-1]["max_seconds"]) == ("noticed_to_clear", 100.5)
-    assert stages_told["exit_to_clear"]["p50_seconds"] is None
+    assert stages_told["exit_to_clear"]["count"] == 1
+    # A run that has not cleared its GPU yet is no part of what all stages took.
+    assert told[-1] == {
+        "stage": "noticed_to_clear", "count": 1, "p50_seconds": 100.6, "p90_seconds": 100.6,
+        "p99_seconds": 100.6, "max_seconds": 100.6,
+    }  # fmt: skip
+
+
+async def test_a_stage_that_never_came_has_no_latency(tmp_path: Path) -> None:
+    async with Store(url(tmp_path)) as store:
+        await store.write(numbers(a_run(1, "evicted", 1, stages={"noticed_to_term": 1})), now=NOW)
+        told = await ask(store, None, datetime(2026, 11, 22, tzinfo=UTC), what="latencies")
+
+    assert [row["count"] for row in told] == [1, 0, 0, 0]
+    assert told[-1]["p50_seconds"] is None
 
 
 async def test_runs_are_found_by_how_they_ended(tmp_path: Path) -> None:

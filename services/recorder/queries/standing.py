@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import reduce
+from operator import add
 from typing import Any
 
 from sqlalchemy import BigInteger, case, func, literal, select, type_coerce, union_all
@@ -14,7 +16,8 @@ from services.recorder.schema import tables
 from services.recorder.schema.reading import Read
 from services.recorder.values.spans import months
 
-STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear", "noticed_to_clear")
+STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear")
+IN_ALL = "noticed_to_clear"
 _EVERYBODY = "*"
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
@@ -60,24 +63,26 @@ def _standing(known: Known, month: datetime, user: str, hours: float) -> Shown:
 
 
 async def latencies(read: Read, question: Question, known: Known) -> list[Shown]:
-    """Return how long each stage of an eviction took."""
+    """Return how long each stage of an eviction took, and all of them together."""
     own, node = tables.run.c, question.query.node
+    took = {stage: type_coerce(own[f"{stage}_seconds"], BigInteger) for stage in STAGES}
+    # The stages follow each other, and the index has each of them but not what they come to.
+    took[IN_ALL] = reduce(add, took.values())
     pieces = []
-    for stage in STAGES:
-        column = own[f"{stage}_seconds"]
-        thousandths = _rounded(type_coerce(column, BigInteger)).label("milliseconds")
+    for stage, microseconds in took.items():
+        thousandths = _rounded(microseconds).label("milliseconds")
         statement = select(
             literal(stage).label("stage"), thousandths, func.count().label("count")
         ).where(
             own.noticed_to_term_seconds.is_not(None),
-            column.is_not(None),
+            microseconds.is_not(None),
             own.ended_at >= question.since,
             own.ended_at < question.until,
         )
         if node is not None:
             statement = statement.where(own.node == known.names.number.get(node, -1))
         pieces.append(statement.group_by(type_coerce(thousandths.element, BigInteger)))
-    found: dict[str, list[tuple[int, int]]] = {stage: [] for stage in STAGES}
+    found: dict[str, list[tuple[int, int]]] = {stage: [] for stage in took}
     for row in await read(union_all(*pieces)):
         found[row.stage].append((row.milliseconds, row.count))
     return [_latency(stage, sorted(counts)) for stage, counts in found.items()]
