@@ -92,6 +92,13 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
 async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
     span = span_of(asked.words, CHART_PRESETS, "day", asked.at)
     about = {"node": node.node, "gpu": gpu.gpu}
+    # Before the recorder is asked: a beat that comes meanwhile is later than `asked.at`, and a
+    # node that was heard in the future does not count as online.
+    known = desk.live.fleet.node(node.node)
+    views = known.gpus(asked.at) if known else ()
+    view = next((one for one in views if one.gpu == gpu.gpu), None)
+    reading = view.reading if view else None
+    told = readings.readings_of(reading, node.readings_at) if reading else ()
     has_happened = asked.wants("happened")
     series, events, runs, sessions = await asyncio.gather(
         _series(desk, span, asked, **about),
@@ -101,11 +108,6 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         if asked.wants("sessions")
         else nothing(),
     )
-    known = desk.live.fleet.node(node.node)
-    views = known.gpus(asked.at) if known else ()
-    view = next((one for one in views if one.gpu == gpu.gpu), None)
-    reading = view.reading if view else None
-    told = readings.readings_of(reading, node.readings_at) if reading else ()
     return await desk.page(
         "gpu.html",
         asked,

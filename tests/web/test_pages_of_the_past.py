@@ -81,6 +81,28 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         assert expected in page
 
 
+async def test_a_beat_while_the_recorder_is_asked_makes_nothing_stale(busy: Web) -> None:
+    asked: list[HistoryQuery] = []
+
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        if not asked:
+            busy.later(0.5)
+            for beat in busy.example().beats():
+                busy.others.publish(beat)
+        asked.append(query)
+        busy.others.publish(HistoryAnswer(client=query.client, id=query.id))
+
+    busy.others.subscribe(HistoryQuery, reply)
+
+    page = await text(busy, "/node/atlas/gpu/0")
+
+    assert asked
+    assert "Utilization 97 %" in page
+    assert "no current reading" not in page
+
+
 async def test_a_node_shows_its_latest_events(busy: Web) -> None:
     asked = tell(busy, {"events": [gpu_event(NOW, "alice")]})
 
