@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gleaner.bus.messages import GpuReading
 from services.web import past, readings
 from services.web.desk import SPAN, Asked, Desk, first_problem, is_silent, span_values
 from services.web.live_parts import HAPPENED, RECORDER, Part
@@ -120,6 +121,7 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         inventory=view.inventory if view else None,
         readings=[one for one in told if one.value is not None],
         missing=[one for one in told if one.value is None],
+        used_by=_used_by(reading),
         events=[past.event_of(row) for row in events.rows],
         runs=[past.run_of(row) for row in runs.rows],
         sessions=[past.held_of(row) for row in sessions.rows],
@@ -127,6 +129,12 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         silent=is_silent(series, events, runs, sessions),
         **chart_values(series, span, asked.words),
     )
+
+
+def _used_by(reading: GpuReading | None) -> dict[int, float | None]:
+    """Return each process's share of the multiprocessors' time, as far as the driver tells."""
+    processes = (reading.processes or ()) if reading else ()
+    return {one.pid: one.utilization_percent for one in processes}
 
 
 def _live(node: str, span: Span) -> dict[str, Part]:

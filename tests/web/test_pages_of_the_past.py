@@ -71,7 +71,7 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "alice computes (pid 4711, python)",
         "in container notebook",
         "alice notebook",
-        "62.0 GiB 78 %",
+        "62.0 GiB 78 % 91 % ",
         "mean 42 %, from 42 to 42 %",
         "A point stands for 5 min",
         "GPU 0: idle → busy (alice computes)",
