@@ -31,9 +31,9 @@ from benchmarks.month import GPUS, Node
 from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Event
 from gleaner.bus.mqtt import MqttBus
-from services.recorder.accounting import LATENESS
-from services.recorder.columns import to_slot
-from services.recorder.rollup import FIVE_MINUTES, start_of
+from services.recorder.accounts.accounting import LATENESS
+from services.recorder.values.columns import to_slot
+from services.recorder.values.rollup import FIVE_MINUTES, start_of
 from tests.mosquitto import Mosquitto
 
 NODES = 1000

@@ -30,16 +30,16 @@ import psutil
 from benchmarks.figures import figure, print_machine
 from benchmarks.year import GPUS, NOW, USERS, fill
 from gleaner.bus.messages import HistoryQuery
-from services.recorder import answers
-from services.recorder.questions import Known
-from services.recorder.retention import Retention
+from services.recorder.queries import answers
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
 
 GOAL_MS = 200.0
 GOAL_RESIDENT_MB = 150.0
 TRIALS = 5
 KEEP = Retention(samples=timedelta(days=2), events=timedelta(days=731))
-LAYOUT = "7"
+LAYOUT = "8"
 """Changes when other rows are generated."""
 
 

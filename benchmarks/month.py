@@ -37,10 +37,10 @@ from gleaner.bus.messages import (
     Samples,
     SampleUser,
 )
-from services.recorder.batch import Number
-from services.recorder.retention import Retention
-from services.recorder.rows import rows_of
+from services.recorder.intake.batch import Number
+from services.recorder.intake.rows import rows_of
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
 
 GOAL_GB = 27.0
 START = datetime(2026, 5, 1, tzinfo=UTC)

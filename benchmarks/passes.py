@@ -21,8 +21,8 @@ from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
-from services.collector.notices import FirstThatCan
-from services.collector.procfs import ProcfsProcesses
+from services.collector.kernel.notices import FirstThatCan
+from services.collector.processes.procfs import ProcfsProcesses
 from tests.system import crowd, disperse, make_devices
 
 CHECKS = 10

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.recorder import hours, rollup, samples, tables, use
-from services.recorder.columns import from_microseconds, to_microseconds
-from services.recorder.mentions import Sort, is_of, mentions_of
-from services.recorder.packing import pack
+from services.recorder.index.mentions import Sort, is_of, mentions_of
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.values import hours, rollup, samples, use
+from services.recorder.values.columns import from_microseconds, to_microseconds
+from services.recorder.values.packing import pack
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 GPUS, USERS, ENTRIES = 8, 60, ("fold", "fishtest")
@@ -133,11 +134,11 @@ def _sums(database: sqlite3.Connection) -> None:
     database.executemany("INSERT INTO month VALUES (?, ?)", months)
     database.execute(
         f"INSERT INTO sample_1d (device, start, {listed}) "
-        f"SELECT device, start / 288 * 288, {sums} FROM hour GROUP BY 1, 2"
+        f"SELECT device, start / 288 * 288, {sums} FROM hour GROUP BY 1, 2 ORDER BY 2, 1"
     )
     database.execute(
         f"INSERT INTO sample_1mo (device, start, {listed}) SELECT device, m.start, {sums} "
-        "FROM sample_1d s JOIN month m ON m.day = s.start GROUP BY 1, 2"
+        "FROM sample_1d s JOIN month m ON m.day = s.start GROUP BY 1, 2 ORDER BY 2, 1"
     )
     for table in ("sample_5m", "hour", "sample_1d", "sample_1mo"):
         database.execute(
@@ -150,8 +151,13 @@ def _pack(database: sqlite3.Connection) -> None:
     names = [column.name for column in tables.sample_1d.c]
     found = database.execute(f"SELECT {', '.join(names)} FROM hour ORDER BY device, start")
     rows = (dict(zip(names, row, strict=True)) for row in found)
-    database.executemany("INSERT INTO sample_1h VALUES (?, ?, ?)", hours.packed(rows))
+    database.executemany("INSERT INTO sample_1h VALUES (?, ?, ?)", _by_time(hours.packed(rows)))
     database.execute("DROP TABLE hour")
+
+
+def _by_time(days: Iterator[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """Return them as they come in: in any other order pages would be left half empty."""
+    return sorted(days, key=lambda day: (day[1], day[0]))
 
 
 def _hosts(database: sqlite3.Connection, last: int, days: int) -> None:
@@ -180,7 +186,7 @@ def _hosts(database: sqlite3.Connection, last: int, days: int) -> None:
     names = [column.name for column in tables.host_1d.c]
     found = database.execute(f"SELECT {', '.join(names)} FROM host_hour ORDER BY node, start")
     rows = (dict(zip(names, row, strict=True)) for row in found)
-    packed = hours.packed(rows, hours.OF_HOST, "node")
+    packed = _by_time(hours.packed(rows, hours.OF_HOST, "node"))
     database.executemany("INSERT INTO host_1h VALUES (?, ?, ?)", packed)
     database.execute("DROP TABLE host_hour")
 
@@ -213,7 +219,7 @@ def _use(
         f"INSERT INTO use_1d VALUES (?, ?, ?, ?, {marks})",
         (
             [device, start, *who, *used(hours)]
-            for (device, start), mine in sorted(by_day.items())
+            for (device, start), mine in sorted(by_day.items(), key=lambda one: one[0][::-1])
             for who, hours in sorted(mine.items())
         ),
     )

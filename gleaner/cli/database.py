@@ -14,9 +14,9 @@ from rich.text import Text
 from gleaner.cli.settings import Settings
 from gleaner.runtime import Fatal
 from gleaner.settings import DatabaseSettings
-from services.recorder import examine as looking
-from services.recorder import moving
 from services.recorder.settings import RecorderSettings
+from services.recorder.storage import examine as looking
+from services.recorder.upkeep import moving
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

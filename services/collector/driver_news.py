@@ -18,8 +18,8 @@ from gleaner.bus.messages import (
 )
 from services.collector import faults
 from services.collector.faults import Faults
-from services.collector.holding import container_of, name_of, users_of
 from services.collector.interface import EndedProcess, Sweep
+from services.collector.processes.holding import container_of, name_of, users_of
 
 REMEMBERED = 4096
 """Holders that may still turn up in the driver's accounting; its own buffer is of this size."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from gleaner.bus.messages import GpuInventory, Holder, Run
 from services.collector import busy
 from services.collector.busy import Evidence, Policy
-from services.collector.containers import ContainerNames, shortened
 from services.collector.driver_news import DriverNews
 from services.collector.interface import DriverProcess, GpuSweep, Process, Processes, Sweep
-from services.collector.ours import run_of
+from services.collector.processes.containers import ContainerNames, shortened
+from services.collector.processes.ours import run_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from services.collector.driver_news import DriverNews
 from services.collector.due import Due
 from services.collector.evidence import Answers, Evidences
 from services.collector.interface import Notice, Notices, Process, Processes, Source
-from services.collector.listening import Listening
-from services.collector.opens import Opens
+from services.collector.kernel.listening import Listening
+from services.collector.kernel.opens import Opens
 from services.collector.reports import Reports, Sight
 from services.collector.states import States, Watched
 

@@ -25,9 +25,9 @@ from gleaner.bus.messages import (
 from gleaner.runtime import boot_id
 from gleaner.settings import NodeSettings
 from services.collector.busy import Evidence, unattributed_bytes
-from services.collector.holding import users_of
 from services.collector.host_samples import HostSamples
 from services.collector.interface import Hardware, Notices, Source
+from services.collector.processes.holding import users_of
 
 MINUTE_SECONDS = 60.0
 

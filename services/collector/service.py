@@ -20,15 +20,15 @@ from gleaner.bus.outbox import Outbox
 from gleaner.namesake import Namesake
 from gleaner.runtime import Fatal, boot_id, connection, go_first, keep_enrolment, keep_healthy
 from gleaner.settings import NodeSettings
-from services.collector import procfs
 from services.collector.gpus import GpuWatch
 from services.collector.interface import Notices, Processes, Source, Terminals
-from services.collector.notices import open_notices
-from services.collector.nvml import NvmlSource
+from services.collector.kernel.notices import open_notices
+from services.collector.nvml.driver import NvmlSource
+from services.collector.people.terminals import RealTerminals
+from services.collector.people.watch import PeopleWatch
+from services.collector.processes import procfs
 from services.collector.settings import CollectorSettings
 from services.collector.source import UntilNvml, open_source
-from services.collector.terminals import RealTerminals
-from services.collector.watch_people import PeopleWatch
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ async def _open_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -
 
 def _simulated_parts(bus: NodeBus, node: NodeSettings, stack: AsyncExitStack) -> Parts:
     # Imported where it is wanted: a real node is smaller without it.
-    from services.collector.replay import CaptureSource, RecordedProcesses
-    from services.collector.simulated import Simulation
+    from services.collector.simulated.node import Simulation
+    from services.collector.simulated.replay import CaptureSource, RecordedProcesses
 
     capture = node.simulated.capture
     try:

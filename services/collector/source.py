@@ -10,7 +10,7 @@ from gleaner.bus.messages import HostReading
 from gleaner.settings import GpuSettings
 from services.collector.device_files import DRIVER, DeviceFilesSource, signs_of_driver
 from services.collector.interface import Hardware, Source, SourceName, Sweep
-from services.collector.nvml import OPENING, NvmlSource
+from services.collector.nvml.driver import OPENING, NvmlSource
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from gleaner.bus.interface import Bus, Delivery
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.settings import AccountingSettings
-from services.recorder.answers import answer
-from services.recorder.failures import OF_THE_QUESTION, UNACCEPTABLE, UNREACHABLE, words_of
-from services.recorder.groups import Groups
-from services.recorder.history import BadQuestion, refusal_of
-from services.recorder.questions import Known
+from services.recorder.queries.answers import answer
+from services.recorder.queries.groups import Groups
+from services.recorder.queries.history import BadQuestion, refusal_of
+from services.recorder.queries.questions import Known
+from services.recorder.queries.unknown import Unrecorded
+from services.recorder.storage.failures import OF_THE_QUESTION, UNACCEPTABLE, UNREACHABLE, words_of
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
-from services.recorder.unknown import Unrecorded
+from services.recorder.upkeep.tidy import Tidying
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,21 @@ from gleaner.bus.messages import Event, Inventory, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
-from services.recorder.admission import numbers_of, set_aside
 from services.recorder.answering import Answering
-from services.recorder.batch import DeadLetter, Number
-from services.recorder.condition import Condition
 from services.recorder.daily_file import daily_files
-from services.recorder.failures import UNACCEPTABLE, UNREACHABLE, may_pass, words_of
-from services.recorder.inbox import Arrival, Inbox
-from services.recorder.latest import Latest
-from services.recorder.limit import Limit
-from services.recorder.local_time import machine_zone
-from services.recorder.retention import Retention
-from services.recorder.searchable import make_searchable
+from services.recorder.intake.admission import numbers_of, set_aside
+from services.recorder.intake.batch import DeadLetter, Number
+from services.recorder.intake.inbox import Arrival, Inbox
+from services.recorder.intake.latest import Latest
 from services.recorder.settings import RecorderSettings
+from services.recorder.storage.condition import Condition
+from services.recorder.storage.failures import UNACCEPTABLE, UNREACHABLE, may_pass, words_of
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
+from services.recorder.upkeep.limit import Limit
+from services.recorder.upkeep.retention import Retention
+from services.recorder.upkeep.searchable import make_searchable
+from services.recorder.upkeep.tidy import Tidying
+from services.recorder.values.local_time import machine_zone
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,18 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gleaner.bus.messages import Inventory
-from services.recorder import accounting, mentioning, space, tables
-from services.recorder.batch import DeadLetter, Number, batch_of, write_batch
-from services.recorder.condition import Condition, look
-from services.recorder.database import Database
-from services.recorder.local_time import LocalTime
-from services.recorder.names import Names
-from services.recorder.streams import Streams, read_streams
-from services.recorder.whole import whole
-from services.recorder.zones import read_zones
+from services.recorder.accounts import accounting
+from services.recorder.index import mentioning
+from services.recorder.intake.batch import DeadLetter, Number, batch_of, write_batch
+from services.recorder.intake.streams import Streams, read_streams
+from services.recorder.schema import tables
+from services.recorder.schema.names import Names
+from services.recorder.schema.zones import read_zones
+from services.recorder.storage import space
+from services.recorder.storage.condition import Condition, look
+from services.recorder.storage.database import Database
+from services.recorder.storage.whole import whole
+from services.recorder.values.local_time import LocalTime
 
 
 class Store:

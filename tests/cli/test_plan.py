@@ -15,7 +15,7 @@ from gleaner.cli.mosquitto import password_line
 from gleaner.cli.plan import Choice, Node
 from gleaner.cli.settings import Settings
 from gleaner.settings import BusSettings, NodeSettings, WorkloadSettings, load
-from services.collector.script import read_script
+from services.collector.simulated.script import read_script
 
 
 def choose(url: str, *, user: str | None = None, answered: bool = False) -> Choice:

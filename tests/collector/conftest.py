@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.collector.interface import Sweep
-from services.collector.nvml import OPENING, NvmlSource
+from services.collector.nvml.driver import OPENING, NvmlSource
 from tests.nvml_stand_in import StandIn
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from services.collector.clock import Clocks
-from services.collector.terminals import LastInput, last_input
+from services.collector.people.terminals import LastInput, last_input
 from tests.builders import NOW
 
 HOUR = 3600.0

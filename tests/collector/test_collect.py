@@ -31,14 +31,14 @@ from gleaner.bus.messages import (
 from gleaner.bus.outbox import Outbox
 from gleaner.runtime import Fatal
 from gleaner.settings import GpuSettings, NodeSettings, PeopleSettings, SimulatedSettings
-from services.collector import opens
-from services.collector.capture import capture
 from services.collector.device_files import DeviceFilesSource
 from services.collector.gpus import GpuWatch
-from services.collector.inotify import InotifyNotices
 from services.collector.interface import Notices
-from services.collector.notices import FirstThatCan
-from services.collector.procfs import ProcfsProcesses
+from services.collector.kernel import opens
+from services.collector.kernel.inotify import InotifyNotices
+from services.collector.kernel.notices import FirstThatCan
+from services.collector.nvml.capture import capture
+from services.collector.processes.procfs import ProcfsProcesses
 from services.collector.service import collect
 from services.collector.settings import CollectorSettings
 from tests.builders import NOW, until

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from services.collector.containers import ContainerNames, container_of, look_up_name, shortened
+from services.collector.processes.containers import (
+    ContainerNames,
+    container_of,
+    look_up_name,
+    shortened,
+)
 from tests.builders import until
 
 ID = "0123456789abcdef" * 4

@@ -25,8 +25,8 @@ from gleaner.bus.outbox import Outbox
 from gleaner.settings import GpuSettings, NodeSettings, SimulatedSettings
 from services.collector.clock import Clocks, read_clocks
 from services.collector.gpus import GpuWatch
-from services.collector.simulated import Simulation
-from services.collector.simulated_world import MEMORY_BYTES
+from services.collector.simulated.node import Simulation
+from services.collector.simulated.world import MEMORY_BYTES
 from tests.builders import NOW
 
 GPU0, GPU1 = "GPU-simulated-n1-0", "GPU-simulated-n1-1"

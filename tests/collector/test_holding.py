@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import GpuCondition, GpuState, Holder, SampleUser
-from services.collector.containers import container_of, shortened
-from services.collector.holding import users_of
+from services.collector.processes.containers import container_of, shortened
+from services.collector.processes.holding import users_of
 from tests.builders import NOW
 from tests.collector.test_gpus import GPU0, Node
 

@@ -14,8 +14,8 @@ from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from gleaner.settings import PeopleSettings
-from services.collector.logind import Logind
-from services.collector.terminals import RealTerminals
+from services.collector.people.logind import Logind
+from services.collector.people.terminals import RealTerminals
 
 pytestmark = pytest.mark.real
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from services.collector.fanotify import Fanotify
-from services.collector.inotify import InotifyNotices
 from services.collector.interface import Notice, Notices
-from services.collector.notices import FirstThatCan, open_notices
+from services.collector.kernel.fanotify import Fanotify
+from services.collector.kernel.inotify import InotifyNotices
+from services.collector.kernel.notices import FirstThatCan, open_notices
 from tests.builders import until
 from tests.collector.pseudo_terminal import PseudoTerminal
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from gleaner.settings import GpuSettings
-from services.collector import nvml as adapter
-from services.collector.capture import capture
 from services.collector.interface import DriverProcess, Sweep
-from services.collector.nvml import NvmlSource
-from services.collector.replay import CaptureSource
+from services.collector.nvml import driver as adapter
+from services.collector.nvml.capture import capture
+from services.collector.nvml.driver import NvmlSource
+from services.collector.simulated.replay import CaptureSource
 from services.collector.source import open_source
 from tests.collector.conftest import swept
 from tests.nvml_stand_in import MIB, StandIn

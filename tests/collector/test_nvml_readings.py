@@ -12,8 +12,8 @@ import pytest
 
 from gleaner.bus.messages import ProcessReading
 from services.collector.interface import EndedProcess, Sweep
-from services.collector.nvml import NvmlSource
-from services.collector.replay import CaptureSource
+from services.collector.nvml.driver import NvmlSource
+from services.collector.simulated.replay import CaptureSource
 from tests.collector.conftest import swept
 from tests.nvml_stand_in import MIB, Account, StandIn
 

@@ -9,7 +9,7 @@ import pytest
 
 from gleaner.bus.messages import Run, RunState
 from services.collector.interface import Process
-from services.collector.ours import run_of
+from services.collector.processes.ours import run_of
 from tests.builders import NOW
 
 

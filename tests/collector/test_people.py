@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 from gleaner.bus.messages import People
 from gleaner.settings import PeopleSettings
 from services.collector.interface import Terminal
-from services.collector.people import cannot_tell, is_news, not_watched, observe, with_inputs
+from services.collector.people.presence import (
+    cannot_tell,
+    is_news,
+    not_watched,
+    observe,
+    with_inputs,
+)
 from tests.builders import NOW
 
 

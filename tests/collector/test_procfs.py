@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.collector.procfs import (
+from services.collector.processes.procfs import (
     SETTLED_SECONDS,
     ProcfsProcesses,
     can_see_others,
@@ -196,7 +196,7 @@ async def test_a_pass_in_small_steps_is_complete_in_time(
     hold: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.collector.procfs.PASS_SECONDS", 0.2)
+    monkeypatch.setattr("services.collector.processes.procfs.PASS_SECONDS", 0.2)
     processes.scan(0.005)
     pid = hold(device)
     longest = 0.0

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.collector.script import Player, Script, Visit, Work, a_lively_day, read_script
+from services.collector.simulated.script import (
+    Player,
+    Script,
+    Visit,
+    Work,
+    a_lively_day,
+    read_script,
+)
 
 
 def work(at: float, lasts: float | None = 10) -> Work:

@@ -15,7 +15,7 @@ import pytest
 from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Beat, Event, GpuState, Run, RunnerState, RunState
 from gleaner.bus.mqtt import MqttBus
-from services.collector.procfs import ProcfsProcesses
+from services.collector.processes.procfs import ProcfsProcesses
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
 from tests.nvml_stand_in import MIB, StandIn

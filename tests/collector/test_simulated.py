@@ -12,8 +12,8 @@ from gleaner.bus.messages import Run, RunState
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import NodeSettings, SimulatedSettings
 from services.collector.interface import Notice, Notices, Processes, Source, Terminals
-from services.collector.simulated import Simulation
-from services.collector.simulated_world import MEMORY_BYTES
+from services.collector.simulated.node import Simulation
+from services.collector.simulated.world import MEMORY_BYTES
 from tests.builders import NOW, until
 
 

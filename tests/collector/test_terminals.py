@@ -13,7 +13,7 @@ import pytest
 
 from gleaner.settings import PeopleSettings
 from services.collector.interface import Terminal
-from services.collector.terminals import RealTerminals
+from services.collector.people.terminals import RealTerminals
 from tests.builders import until
 from tests.collector.pseudo_terminal import PseudoTerminal
 

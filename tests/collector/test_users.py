@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.collector import users
-from services.collector.users import UserNames
+from services.collector.processes import users
+from services.collector.processes.users import UserNames
 from tests.builders import until
 
 

@@ -18,13 +18,13 @@ from gleaner.bus.message import Writer
 from gleaner.bus.messages import People
 from gleaner.bus.outbox import Outbox
 from gleaner.settings import NodeSettings, PeopleSettings, SimulatedSettings
-from services.collector.fanotify import Fanotify
-from services.collector.inotify import InotifyNotices
 from services.collector.interface import Notice, Notices, Terminal, Terminals
-from services.collector.notices import FirstThatCan
-from services.collector.simulated import Simulation
-from services.collector.terminals import RealTerminals
-from services.collector.watch_people import PeopleWatch
+from services.collector.kernel.fanotify import Fanotify
+from services.collector.kernel.inotify import InotifyNotices
+from services.collector.kernel.notices import FirstThatCan
+from services.collector.people.terminals import RealTerminals
+from services.collector.people.watch import PeopleWatch
+from services.collector.simulated.node import Simulation
 from tests.builders import NOW, until
 from tests.collector.pseudo_terminal import PseudoTerminal
 

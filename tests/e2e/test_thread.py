@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gleaner.cli.broker import free_port
-from services.recorder.packing import unpack
+from services.recorder.values.packing import unpack
 from tests.system import Stranger, System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -15,10 +15,10 @@ import pytest
 
 from gleaner.bus.messages import CauseKind, GpuState, Holder, Run
 from gleaner.settings import GpuSettings
-from services.collector.capture import capture
 from services.collector.interface import Sweep
-from services.collector.nvml import OPENING, NvmlSource
-from services.collector.replay import CaptureSource
+from services.collector.nvml.capture import capture
+from services.collector.nvml.driver import OPENING, NvmlSource
+from services.collector.simulated.replay import CaptureSource
 from tests.builders import until
 from tests.gpu.machine import MEGABYTES, PROGRAM, CudaStranger, Machine
 from tests.nvml_stand_in import MIB

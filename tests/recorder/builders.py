@@ -19,16 +19,18 @@ from sqlalchemy import Table, func, select
 
 from gleaner.bus.interface import Bus
 from gleaner.bus.messages import Event, HistoryQuery
-from services.recorder import hour_rows, samples, tables
-from services.recorder.batch import Number
-from services.recorder.columns import from_slot
-from services.recorder.local_time import EPOCH
-from services.recorder.moving import bring_up_to_date
-from services.recorder.retention import Retention
-from services.recorder.rows import rows_of
+from services.recorder.accounts import hour_rows
+from services.recorder.intake.batch import Number
+from services.recorder.intake.rows import rows_of
+from services.recorder.schema import tables
 from services.recorder.service import Recorder
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
+from services.recorder.upkeep.moving import bring_up_to_date
+from services.recorder.upkeep.retention import Retention
+from services.recorder.upkeep.tidy import Tidying
+from services.recorder.values import samples
+from services.recorder.values.columns import from_slot
+from services.recorder.values.local_time import EPOCH
 from tests.builders import NOW
 from tests.postgres import Postgres
 

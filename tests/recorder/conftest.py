@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.recorder import accounting
+from services.recorder.accounts import accounting
 from services.recorder.store import Store
 from tests.postgres import Postgres
 from tests.recorder import builders
@@ -20,6 +20,7 @@ ON_BOTH = (
     "test_unknown",
     "test_accounting",
     "test_answers",
+    "test_by_time",
     "test_figures",
     "test_last_hour",
     "test_local_time",

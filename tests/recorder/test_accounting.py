@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Recorded
-from services.recorder import rollup, service, tables, use
-from services.recorder.rows import rows_of
+from services.recorder import service
+from services.recorder.intake.rows import rows_of
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.values import rollup, use
 from tests.builders import NOW, until
 from tests.recorder.builders import KEEP, an_event, recording, samples_left, url
 from tests.recorder.test_month import (

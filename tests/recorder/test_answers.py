@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import GpuInventory, Inventory, Sample, SampleUser
-from services.recorder import answers
-from services.recorder.groups import Groups
-from services.recorder.history import BadQuestion
-from services.recorder.local_time import LocalTime
-from services.recorder.questions import Known
-from services.recorder.retention import Retention
+from services.recorder.queries import answers
+from services.recorder.queries.groups import Groups
+from services.recorder.queries.history import BadQuestion
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
+from services.recorder.values.local_time import LocalTime
 from tests.recorder.builders import a_query, a_run, numbers, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle
 from tests.recorder.two_days import NOW, fill

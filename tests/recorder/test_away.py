@@ -12,11 +12,12 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, Recorded, RecorderState
 from gleaner.cli.broker import free_port
 from gleaner.runtime import Fatal
-from services.recorder import service, tables
-from services.recorder.lock import InUse
+from services.recorder import service
+from services.recorder.schema import tables
 from services.recorder.service import Recorder
+from services.recorder.storage.lock import InUse
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
+from services.recorder.upkeep.tidy import Tidying
 from tests.builders import until
 from tests.postgres import Postgres
 from tests.recorder.builders import KEEP, an_event, count, recording, url

@@ -22,8 +22,8 @@ from gleaner.cli import export_data
 from gleaner.cli.export_data import Wish, export_from, format_of, parse_instant
 from gleaner.client import Client, RequestFailed
 from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
-from services.recorder.retention import Retention
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
 from tests.builders import NOW
 from tests.recorder.builders import a_run, an_event, numbers, recording, url
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle

@@ -10,11 +10,11 @@ import pytest
 
 from gleaner.bus.messages import SampleUser
 from gleaner.figures import By, columns_of
-from services.recorder import answers, questions
-from services.recorder.history import BadQuestion
-from services.recorder.questions import Known
-from services.recorder.retention import Retention
+from services.recorder.queries import answers, questions
+from services.recorder.queries.history import BadQuestion
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
 from tests.recorder.builders import a_query, url
 from tests.recorder.test_history import page
 from tests.recorder.test_month import INTERVAL, START, a_sample, event, record, settle

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gleaner.bus.messages import Event
-from services.recorder import answers
-from services.recorder.history import BadQuestion, statement_of
-from services.recorder.questions import Known
+from services.recorder.queries import answers
+from services.recorder.queries.history import BadQuestion, statement_of
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
 from tests.builders import NOW
 from tests.recorder.builders import KEEP, a_query, a_run, an_event, numbers, url

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import HostSample, Samples
-from services.recorder import answers, samples, tables
-from services.recorder.history import BadQuestion
-from services.recorder.questions import Known
-from services.recorder.retention import Retention
-from services.recorder.rows import rows_of
+from services.recorder.intake.rows import rows_of
+from services.recorder.queries import answers
+from services.recorder.queries.history import BadQuestion
+from services.recorder.queries.questions import Known
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
+from services.recorder.values import samples
 from tests.builders import NOW
 from tests.recorder.builders import a_query, an_event, hours_of, url
 from tests.recorder.test_month import (

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from services.recorder import hours, rollup, tables
-from services.recorder.columns import to_slot
-from services.recorder.connect import url_of, writing
-from services.recorder.hours import Day
-from services.recorder.migrate import upgrade
+from services.recorder.schema import tables
+from services.recorder.schema.migrate import upgrade
+from services.recorder.storage.connect import url_of, writing
 from services.recorder.store import Store
+from services.recorder.values import hours, rollup
+from services.recorder.values.columns import to_slot
+from services.recorder.values.hours import Day
 from tests.recorder.builders import hours_of, url
 from tests.recorder.test_month import START, a_sample, event, record, rows, settle
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import Sample
-from services.recorder import answers, last_hour
-from services.recorder.history import BadQuestion
-from services.recorder.questions import Known
+from services.recorder.queries import answers, last_hour
+from services.recorder.queries.history import BadQuestion
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
 from tests.builders import NOW
 from tests.recorder.builders import KEEP, a_query, an_event, numbers, url

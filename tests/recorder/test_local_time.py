@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.recorder.local_time import EPOCH, LocalTime, machine_zone, next_of, not_before
-from services.recorder.rollup import DAY, HOUR, MONTH
-from services.recorder.spans import Part, months, of_one_offset, parts
 from services.recorder.store import Store
+from services.recorder.values.local_time import EPOCH, LocalTime, machine_zone, next_of, not_before
+from services.recorder.values.rollup import DAY, HOUR, MONTH
+from services.recorder.values.spans import Part, months, of_one_offset, parts
 from tests.recorder.builders import url
 
 BERLIN = LocalTime(zones=((EPOCH, "Europe/Berlin"),))

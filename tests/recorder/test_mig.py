@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gleaner.bus.messages import GpuInventory, Inventory, Sample, SampleUser
-from services.recorder import answers, mig
-from services.recorder.questions import Known
+from services.recorder.queries import answers
+from services.recorder.queries.questions import Known
 from services.recorder.store import Store
+from services.recorder.values import mig
 from tests.recorder.builders import KEEP, a_query, url
 from tests.recorder.test_month import INTERVAL, START, event, record, settle
 

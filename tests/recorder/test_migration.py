@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from services.recorder import tables
-from services.recorder.migrate import upgrade
-from services.recorder.moving import bring_up_to_date
+from services.recorder.schema import tables
+from services.recorder.schema.migrate import upgrade
 from services.recorder.store import Store
+from services.recorder.upkeep.moving import bring_up_to_date
 from tests.builders import NOW
 from tests.recorder.builders import hours_of, samples_left, url
 from tests.recorder.test_answers import ask

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from gleaner.bus.messages import Event, HostSample, Sample, Samples, SampleUser
-from services.recorder import tables
-from services.recorder.retention import Retention
+from services.recorder.schema import tables
 from services.recorder.store import Store
+from services.recorder.upkeep.retention import Retention
 from tests.recorder.builders import an_event, numbers, samples_left, url
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -32,8 +32,9 @@ from gleaner.bus.messages import (
 )
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from services.recorder import service, tables
+from services.recorder import service
 from services.recorder.daily_file import DailyFiles
+from services.recorder.schema import tables
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.disks import small_disk
@@ -215,7 +216,8 @@ async def test_questions_are_answered_while_nothing_can_be_written(
     answers: list[Delivery] = []
     node.subscribe(HistoryAnswer, answers.append)
     async with Store(url(tmp_path)) as store, recorder(broker, store), running(node):
-        with contextlib.closing(sqlite3.connect(tmp_path / "recorder" / "gleaner.sqlite")) as other:
+        path = tmp_path / "recorder" / "gleaner.sqlite"
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
             # More than a broker hands out before the first is acknowledged.
             for number in range(1, 501):

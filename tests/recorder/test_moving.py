@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import select
 
 from gleaner.runtime import Fatal
-from services.recorder import tables
-from services.recorder.examine import Examined, examine
-from services.recorder.moving import bring_up_to_date, copy
+from services.recorder.schema import tables
+from services.recorder.storage.examine import Examined, examine
 from services.recorder.store import Store
+from services.recorder.upkeep.moving import bring_up_to_date, copy
 from tests.builders import NOW
 from tests.postgres import Postgres
 from tests.recorder.builders import an_event, numbers

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.recorder import use
-from services.recorder.columns import to_microseconds
-from services.recorder.local_time import LocalTime
-from services.recorder.presence import spread, spread_by_hour
-from services.recorder.rollup import HOUR
-from services.recorder.spans import Part
+from services.recorder.queries.presence import spread, spread_by_hour
+from services.recorder.values import use
+from services.recorder.values.columns import to_microseconds
+from services.recorder.values.local_time import LocalTime
+from services.recorder.values.rollup import HOUR
+from services.recorder.values.spans import Part
 from tests.builders import NOW
 
 PART = Part(tier=HOUR, begin=NOW, end=NOW + timedelta(hours=3))

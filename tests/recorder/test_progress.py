@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.progress import Gap, Progress
+from services.recorder.intake.progress import Gap, Progress
 
 
 def test_it_stops_before_what_is_missing_and_goes_on_when_it_comes() -> None:

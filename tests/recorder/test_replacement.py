@@ -15,8 +15,8 @@ from sqlalchemy.exc import DatabaseError
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, RecorderState
-from services.recorder import tables
-from services.recorder.condition import ASIDE
+from services.recorder.schema import tables
+from services.recorder.storage.condition import ASIDE
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import a_query, an_event, count, numbers, recording, url

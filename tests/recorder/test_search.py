@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import delete, func, insert, select
 
 from gleaner.bus.messages import Event, HistoryAnswer
-from services.recorder import answers, mentioning, tables
-from services.recorder.history import BadQuestion
-from services.recorder.questions import Known
-from services.recorder.searchable import make_searchable
+from services.recorder.index import mentioning
+from services.recorder.queries import answers
+from services.recorder.queries.history import BadQuestion
+from services.recorder.queries.questions import Known
+from services.recorder.schema import tables
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
+from services.recorder.upkeep.searchable import make_searchable
+from services.recorder.upkeep.tidy import Tidying
 from tests.builders import NOW
 from tests.recorder.builders import KEEP, a_query, a_run, an_event, numbers, url
 

@@ -15,7 +15,8 @@ from gleaner.bus.codec import encode
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery, Recorded, RecorderState
-from services.recorder import service, tables
+from services.recorder import service
+from services.recorder.schema import tables
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import an_event, count, numbers, recording, url

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from services.recorder.packing import unpack
+from services.recorder.values.packing import unpack
 from tests.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.broker

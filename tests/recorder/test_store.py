@@ -17,9 +17,11 @@ from sqlalchemy import Connection, select, text
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, Recorded, Sample, Samples
 from gleaner.runtime import Fatal
-from services.recorder import sample_pages, service, tables
-from services.recorder.batch import DeadLetter
-from services.recorder.condition import Condition
+from services.recorder import service
+from services.recorder.intake.batch import DeadLetter
+from services.recorder.queries import sample_pages
+from services.recorder.schema import tables
+from services.recorder.storage.condition import Condition
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.recorder.builders import (
@@ -249,7 +251,7 @@ async def test_a_locked_database_is_named_and_nothing_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "RETRY_SECONDS", (0.02, 0.02))
-    monkeypatch.setattr("services.recorder.connect.LOCKED_SECONDS", 0.02)
+    monkeypatch.setattr("services.recorder.storage.connect.LOCKED_SECONDS", 0.02)
     broker, watermarks = MemoryBroker(), list[dict[str, int]]()
     async with Store(url(tmp_path)) as store, MemoryBus(broker, "node", "n1") as node:
         node.subscribe(Recorded, lambda one: watermarks.append(one.message.streams))  # type: ignore[union-attr]

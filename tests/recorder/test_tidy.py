@@ -13,11 +13,14 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Recorded
-from services.recorder import connect, service, tables, tidy
-from services.recorder.limit import ALWAYS_KEPT, Kept, Limit, horizons
-from services.recorder.retention import Retention
+from services.recorder import service
+from services.recorder.schema import tables
+from services.recorder.storage import connect
 from services.recorder.store import Store
-from services.recorder.tidy import Tidying
+from services.recorder.upkeep import tidy
+from services.recorder.upkeep.limit import ALWAYS_KEPT, Kept, Limit, horizons
+from services.recorder.upkeep.retention import Retention
+from services.recorder.upkeep.tidy import Tidying
 from tests.builders import NOW, until
 from tests.recorder.builders import an_event, count, hours_of, recording, url
 from tests.recorder.test_month import a_sample, event, record, rows, settle

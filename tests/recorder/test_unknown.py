@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.recorder.queries.unknown import Unrecorded
 from services.recorder.store import Store
-from services.recorder.unknown import Unrecorded
 from tests.recorder.builders import an_event, url
 from tests.recorder.test_search import ask, fill, gpu
 from tests.recorder.test_store import NOW, numbers

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.recorder.whole import whole
+from services.recorder.storage.whole import whole
 
 
 async def test_what_has_begun_is_done_before_it_is_cancelled() -> None:

@@ -38,7 +38,7 @@ def capture(
     config: Config = None,
 ) -> None:
     """Record what the driver says, to replay it or to report a problem; names of users stay out."""
-    from services.collector.capture import capture as record
+    from services.collector.nvml.capture import capture as record
 
     try:
         sweeps = wait_for(record(file, seconds, load(config).node.gpu))

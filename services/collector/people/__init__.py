@@ -1,0 +1,1 @@
+"""Who is at the node, and who is active there."""

@@ -1,0 +1,1 @@
+"""Whose process it is that holds a GPU, and for whom it runs."""

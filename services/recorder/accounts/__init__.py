@@ -1,0 +1,1 @@
+"""What samples come to, added up in the database: sums, use, sessions."""

@@ -1,0 +1,1 @@
+"""From what arrives on the bus to the rows of one transaction."""

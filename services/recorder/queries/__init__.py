@@ -1,0 +1,1 @@
+"""What is asked about the past, and how it is answered."""

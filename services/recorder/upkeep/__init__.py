@@ -1,0 +1,1 @@
+"""What goes when, and what is made anew: retention, room, older layouts."""

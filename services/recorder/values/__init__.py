@@ -1,0 +1,1 @@
+"""What readings come to, and how that lies in the database: whole numbers, packed; pure."""
