@@ -215,6 +215,16 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         assert expected in page
 
 
+async def test_use_is_summed_up_by_the_hour_of_the_day_too(busy: Web) -> None:
+    asked = tell(busy, {"usage:hour": [{"hour": "09", **use(3, busy=2.5, held=0.5)}]})
+
+    page = await text(busy, "/usage?range=day&per=hour")
+
+    assert "GPU-hours by hour Hour of day Day Week Month" in page
+    assert "10 nothing was recorded 09 2.5 0.50" in page
+    assert [one.by for one in asked if one.what == "usage"].count("hour") == 1
+
+
 async def test_use_of_one_person_on_one_node_is_told_by_the_hour(busy: Web) -> None:
     asked = tell(
         busy,
@@ -378,7 +388,7 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
     ("path", "words"),
     [
         ("/usage?range=banana", "What is shown here is the range 'month'."),
-        ("/usage?per=banana", "by 'banana', but by day, week, month; here by day."),
+        ("/usage?per=banana", "by 'banana', but by hour, day, week, month; here by day."),
         ("/history?what=banana", "There are events and runs, and no 'banana'; here are events."),
         ("/history?limit=banana", "'limit' means nothing to this page and was left out."),
         ("/node/atlas/gpu/0?a=1&b=2", "'a', 'b' mean nothing to this page and were left out."),
