@@ -17,8 +17,9 @@ from gleaner import names, taking
 from gleaner.bus.messages import GpuCondition
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", re.IGNORECASE)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+# Without a unit 40 would be 40 bytes, and whoever wrote it would be told that any GPU fits.
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B?\s*", re.IGNORECASE)
+_POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 COLUMNS = ("model", "node", "host", "index", "gpu", "on_demand", "simulated", "memory_total_bytes")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.table import Table
 from gleaner.bus.messages import GpuCondition
 from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
+from gleaner.cli.past import simulated
 from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard, now_of
 from gleaner.cli.why import is_meant
@@ -21,7 +22,6 @@ from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.figures import By
 from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
 from gleaner.keeping import zone_of
-from gleaner.tell import tell_simulated
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -44,32 +44,42 @@ class Found:
 
 
 async def usage(
-    settings: Settings, *, by: By, since_seconds: float, node: str | None, user: str | None
+    settings: Settings,
+    *,
+    by: By,
+    since: datetime | None,
+    until: datetime | None,
+    node: str | None,
+    user: str | None,
 ) -> Found:
-    """Return GPU-hours since so long ago."""
-    since = datetime.now(UTC) - timedelta(seconds=since_seconds)
+    """Return GPU-hours of some time."""
+    asked: dict[str, Any] = {"by": by, "since": since, "until": until, "node": node, "user": user}
     async with connected(settings) as client:
         fleet = _followed(client)
-        found = client.history(what="usage", by=by, since=since, node=node, user=user)
-        rows = [row async for row in found]
+        rows = [row async for row in client.history(what="usage", **asked)]
         view = now_of(fleet)
         counted = f"counted in {zone_of(view.recorder)}" if by in _PERIODS else None
         return Found(rows=rows, simulated=simulated(view, node), counted=counted)
 
 
 async def history(
-    settings: Settings, target: str, *, since_seconds: float, points: int, of_host: bool = False
+    settings: Settings,
+    target: str,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    points: int,
+    of_host: bool = False,
 ) -> Found:
     """Return readings of a GPU, else of the GPUs of a node of that name, oldest first.
 
     Of the host, what is named is a node.
     """
-    until = datetime.now(UTC)
     asked: dict[str, Any] = {
         "what": "series",
         "points": points,
-        "since": until - timedelta(seconds=since_seconds),
-        "until": until,
+        "since": since,
+        "until": until or datetime.now(UTC),
     }
     async with connected(settings) as client:
         fleet = _followed(client)
@@ -109,12 +119,6 @@ def _node_of(fleet: Fleet, target: str) -> str:
         if any(is_meant(node, gpu, target) for gpu in node.gpus(view.at))
     )
     return next(meant, target)
-
-
-def simulated(view: FleetView, only: str | None) -> str | None:
-    """Say what of the past of all nodes, or of one, never really happened."""
-    asked = [one for one in view.nodes.values() if only in (None, one.node)]
-    return tell_simulated([(one.node, one.is_simulated) for one in asked], only=only is not None)
 
 
 async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,22 @@ def why(view: FleetView, target: str) -> list[Answer]:
     if not answers:
         raise NotFound(_not_found(view, target))
     return answers
+
+
+def lines(answers: Sequence[Answer]) -> Iterator[str]:
+    """Yield the answers for people: what stands against all of them is said once, before them."""
+    first, *others = answers
+    common = [one for one in first.blockers if all(one in other.blockers for other in others)]
+    if not others:
+        common = []
+    if common:
+        yield f"all {len(answers)}:"
+        yield from (f"  - {blocker.text}" for blocker in common)
+    for answer in answers:
+        yield f"{answer.what}: {answer.note}"
+        yield from (f"  - {one.text}" for one in answer.blockers if one not in common)
+        if not answer.blockers:
+            yield "  nothing stands against it"
 
 
 def _node_answer(view: FleetView, node: NodeView) -> Answer:

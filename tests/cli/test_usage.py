@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gleaner.cli.past import simulated
 from gleaner.cli.usage import (
     as_csv,
     gpu_called,
     history_table,
     host_table,
     no_such_gpu,
-    simulated,
     usage_table,
 )
 from tests.cli.fleets import example_fleet
