@@ -188,17 +188,13 @@ def _lines(offer: Offer) -> Iterator[Text]:
     label = " (simulated: nothing there is real)" if offer.simulated else ""
     yield Text(f"  {offer.node}{label}")
     for on_demand in (False, True):
-        indices = [_index(one) for one in offer.gpus if one.on_demand is on_demand]
+        indices = [one.index for one in offer.gpus if one.on_demand is on_demand]
         if indices:
             word = "on demand" if on_demand else "idle"
-            yield Text(f"    GPU {', '.join(indices)}  {word}")
+            yield Text(f"    {names.gpu(offer.node, *indices)}  {word}")
     for line in (offer.ssh, offer.visible_devices):
         if line:
             yield Text(f"    {line}", style="cyan")
-
-
-def _index(one: Free) -> str:
-    return "?" if one.index is None else str(one.index)
 
 
 def as_json(view: FleetView, offers: Sequence[Offer]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_the_lines_have_models_words_and_what_to_copy() -> None:
 
     for words in (
         "H100 80GB HBM3: 1 idle, 2 on demand",
-        "GPU 2, 3  on demand",
+        "atlas:2,3  on demand",
         "ssh atlas.example.org",
         f"CUDA_VISIBLE_DEVICES={gpu_id('atlas', 4)}",
         "sim-0 (simulated: nothing there is real)",

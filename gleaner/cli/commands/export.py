@@ -42,7 +42,8 @@ def export_site(
     """Write how things are now: `index.html`, which needs no script, and `load_data.csv`.
 
     For a plain web server. Both are replaced as a whole. A host that is silent stays on the page
-    as it was last known.
+    as it was last known. The page tells when it was written; with `--every` it reloads itself, and
+    says when nobody writes it any more.
     """
     seconds = None if every is None else max(1.0, seconds_of("--every", every))
     if not directory:

@@ -111,7 +111,7 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
 
     async with view.watched_fleet(settings) as fleet:
         try:
-            answers = reasons.why(view.now_of(fleet), target)
+            answers = reasons.why(view.now_of(fleet), target, settings.web.display_names)
         except reasons.NotFound as error:
             raise Failed(str(error)) from error
     if as_json:
