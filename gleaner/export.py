@@ -230,7 +230,7 @@ class Csv:
 
     def page(self, rows: Sequence[Row]) -> bytes:
         """Return some lines."""
-        return self._lines([[_cell(one.of(row)) for one in self._columns] for row in rows])
+        return self._lines([[cell(one.of(row)) for one in self._columns] for row in rows])
 
     def end(self) -> bytes:
         """Return nothing: a table just ends."""
@@ -242,7 +242,7 @@ class Csv:
         return text.getvalue().encode("utf-8", "replace")
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """Return what stands in a cell; text that a spreadsheet would compute stays text."""
     # CSV injection: a user may be called `=HYPERLINK(…)`.
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):

@@ -6,15 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from gleaner.export import cell
+
 
 def comma_separated(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with its heading; None is an empty field, booleans are true and false."""
+    """Return a table with its heading; None is an empty field, and text is nothing to compute."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_field(value) for value in row] for row in rows)
+    writer.writerows([cell(value) for value in row] for row in rows)
     return text.getvalue()
-
-
-def _field(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value

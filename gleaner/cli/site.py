@@ -21,8 +21,8 @@ LOAD_PERCENT = 5.0
 """From this utilization on a GPU is not free, whoever it may be."""
 ACTIVITY_PERCENT = 2.0
 """Above this activity of the memory controller neither."""
-COLUMNS = ("", "load", "load_mem", "gpu_idx", " gpu_name", " gpu_uuid", "hostname", "username")
-"""As Web-GPU-Monitor writes them: the first is the row's number, two begin with a space."""
+COLUMNS = ("", "load", "load_mem", "gpu_idx", "gpu_name", "gpu_uuid", "hostname", "username")
+"""As Web-GPU-Monitor writes them: the first is the row's number on its host, from 0."""
 
 
 class Verdict(StrEnum):
@@ -121,27 +121,29 @@ def cards(view: FleetView, called: names.Called = NOTHING_ELSE) -> list[Card]:
 def rows(view: FleetView) -> list[tuple[object, ...]]:
     """Return one row for each GPU of which something is known now, in the order of COLUMNS."""
     hosts = sorted(view.nodes.values(), key=lambda node: (names.host(node), node.node))
-    known = [
-        (names.host(node), node.is_simulated, line)
-        for node in hosts
-        if node.presence(view.at) is Presence.ONLINE
-        for line in _lines(node, view.at, NOTHING_ELSE)
-        # Without a load a reader of old would take these for free.
-        if line.verdict not in (Verdict.UNKNOWN, Verdict.LOST)
-    ]
     return [
         (
             number,
             _number(line.load_percent),
             _number(line.activity_percent),
             line.index,
-            f"{line.name or 'unknown'}{' (simulated)' if is_simulated else ''}",
-            line.gpu,
-            host,
+            # Names and UUIDs begin with a space, as nvidia-smi leaves it behind each comma.
+            f" {line.name or 'unknown'}{' (simulated)' if node.is_simulated else ''}",
+            f" {line.gpu}",
+            names.host(node),
             ", ".join(line.holders),
         )
-        for number, (host, is_simulated, line) in enumerate(known)
+        for node in hosts
+        for number, line in enumerate(_lines_with_a_load(node, view.at))
     ]
+
+
+def _lines_with_a_load(node: NodeView, now: datetime) -> Iterator[Line]:
+    """Yield what is known now: a reader of old would take the others for free."""
+    if node.presence(now) is Presence.ONLINE:
+        for line in _lines(node, now, NOTHING_ELSE):
+            if line.verdict not in (Verdict.UNKNOWN, Verdict.LOST):
+                yield line
 
 
 def counts(found: Sequence[Card]) -> list[tuple[Verdict, int]]:

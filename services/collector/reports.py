@@ -72,7 +72,9 @@ class Reports:
         self._known: object = None
         self._problem: str | None = None
         self._telemetry_at = 0.0
-        self._sample_at = 0.0
+        # A sample stands for the time before it: who has just started has not seen any, and what
+        # was before it stopped is counted already.
+        self._sample_at = time.monotonic() + settings.gpu.sample_seconds
         self._minute_at = time.monotonic() + MINUTE_SECONDS
         self._samples: list[Sample] = []
         self._host_samples: list[HostSample] = []

@@ -32,7 +32,7 @@ SPAN = ("range", "since", "until")
 YOUNG = timedelta(hours=2)
 PACKED_LEVEL = 5
 """A part is packed once for all who ask for it."""
-PERIODS = {"day": "Day", "week": "Week", "month": "Month"}
+PERIODS = {"hour": "Hour of day", "day": "Day", "week": "Week", "month": "Month"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from gleaner import names
 from gleaner.bus.messages import GpuCondition
 from gleaner.fleet import DIVIDED, Presence
 from services.web.misread import unknown
-from services.web.view import Gpu, Node
+from services.web.view import Gpu, Node, ShownRun
 
 STATES = (
     *(condition.value for condition in GpuCondition),
@@ -59,7 +59,8 @@ class Filter:
         for node in nodes:
             gpus = tuple(gpu for gpu in node.gpus if self.takes(node, gpu))
             if gpus:
-                found.append(node.model_copy(update={"gpus": gpus}))
+                runs = _runs_on({gpu.gpu for gpu in gpus}, node.runs)
+                found.append(node.model_copy(update={"gpus": gpus, "runs": runs}))
         return found
 
 
@@ -103,6 +104,12 @@ def users_of(gpu: Gpu) -> tuple[str, ...]:
     """Return the people who hold a GPU, each once."""
     counted = (one for one in gpu.holders if one.run is None and one.ignored is None)
     return tuple(dict.fromkeys(names.user(one) for one in counted))
+
+
+def _runs_on(gpus: Set[str], runs: Iterable[ShownRun]) -> tuple[ShownRun, ...]:
+    """Return the runs on these GPUs, each without the others that it has."""
+    found = ((run, tuple(gpu for gpu in run.gpus if gpu in gpus)) for run in runs)
+    return tuple(run.model_copy(update={"gpus": mine}) for run, mine in found if mine)
 
 
 def choices(nodes: Iterable[Node]) -> Choices:

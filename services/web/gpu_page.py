@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gleaner.bus.messages import GpuReading
 from services.web import past, readings
 from services.web.desk import SPAN, Asked, Desk, first_problem, is_silent, span_values
 from services.web.live_parts import HAPPENED, RECORDER, Part
@@ -93,6 +94,13 @@ async def show_gpu(desk: Desk, request: Request) -> Response:
 async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
     span = span_of(asked.words, CHART_PRESETS, desk.range_of_charts(asked.at), asked.at)
     about = {"node": node.node, "gpu": gpu.gpu}
+    # Before the recorder is asked: a beat that comes meanwhile is later than `asked.at`, and a
+    # node that was heard in the future does not count as online.
+    known = desk.live.fleet.node(node.node)
+    views = known.gpus(asked.at) if known else ()
+    view = next((one for one in views if one.gpu == gpu.gpu), None)
+    reading = view.reading if view else None
+    told = readings.readings_of(reading, node.readings_at) if reading else ()
     has_happened = asked.wants("happened")
     series, events, runs, sessions = await asyncio.gather(
         _series(desk, span, asked, **about),
@@ -102,11 +110,6 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         if asked.wants("sessions")
         else nothing(),
     )
-    known = desk.live.fleet.node(node.node)
-    views = known.gpus(asked.at) if known else ()
-    view = next((one for one in views if one.gpu == gpu.gpu), None)
-    reading = view.reading if view else None
-    told = readings.readings_of(reading, node.readings_at) if reading else ()
     return await desk.page(
         "gpu.html",
         asked,
@@ -119,6 +122,7 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         inventory=view.inventory if view else None,
         readings=[one for one in told if one.value is not None],
         missing=[one for one in told if one.value is None],
+        used_by=_used_by(reading),
         events=[past.event_of(row) for row in events.rows],
         runs=[past.run_of(row) for row in runs.rows],
         sessions=[past.held_of(row) for row in sessions.rows],
@@ -127,6 +131,12 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         **desk.nothing(span, asked.at),
         **chart_values(series, span, asked.words),
     )
+
+
+def _used_by(reading: GpuReading | None) -> dict[int, float | None]:
+    """Return each process's share of the multiprocessors' time, as far as the driver tells."""
+    processes = (reading.processes or ()) if reading else ()
+    return {one.pid: one.utilization_percent for one in processes}
 
 
 def _live(node: str, span: Span) -> dict[str, Part]:

@@ -58,7 +58,7 @@ async def _write(desk: Desk, address: Asked) -> Written:
             known = ", ".join(PERIODS)
             misread.append(f"Nothing is summed up by {wanted!r}, but by {known}; here by {per}.")
     about = {name: asked[name] for name in FILTERS if asked.get(name)}
-    kinds = ("user", "group", "node", "model", per, "weekday_hour", "hour")
+    kinds = [*dict.fromkeys(("user", "group", "node", "model", per, "weekday_hour", "hour"))]
     *found, quotas = await asyncio.gather(
         *(_usage(desk, span, by, about) for by in kinds),
         ask(desk.questions, "quotas", user=about.get("user")),

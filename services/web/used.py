@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 Row = Mapping[str, Any]
+HOURS = tuple(f"{hour:02d}" for hour in range(24))
 _WATT_HOURS = 3600
 _GIB = 2**30
 
@@ -34,7 +35,7 @@ class Used:
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """A day, week or month of the fleet; None where nothing was recorded."""
+    """An hour of the day, day, week or month of the fleet; None where nothing was recorded."""
 
     name: str
     busy_hours: float | None = None
@@ -204,6 +205,9 @@ def number_of(row: Row, name: str) -> float | None:
 
 
 def _names_between(first: str, last: str, by: str) -> Iterator[str]:
+    if by == "hour":
+        yield from HOURS
+        return
     try:
         at = _date(first, by)
     except ValueError:

@@ -181,6 +181,16 @@ def test_a_phone_needs_no_sideways_scrolling(open_page: Open, width: int) -> Non
     assert wider == []
 
 
+def test_a_screen_on_the_wall_is_filled_and_read_from_afar(open_page: Open) -> None:
+    page = open_page(viewport={"width": 3840, "height": 2160})
+    desk = open_page(viewport={"width": 1400, "height": 900})
+
+    size = "parseFloat(getComputedStyle(document.querySelector('#part-grid b')).fontSize)"
+    assert page.evaluate(size) >= 1.4 * desk.evaluate(size)
+    assert page.evaluate("document.body.offsetWidth") > 3840 / 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 3840
+
+
 def test_dark_mode_follows_the_system(open_page: Open) -> None:
     grounds = {}
     for scheme in ("light", "dark"):

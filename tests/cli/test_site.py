@@ -208,20 +208,29 @@ def test_the_table_for_programs_has_the_eight_columns_of_old() -> None:
         "load",
         "load_mem",
         "gpu_idx",
-        " gpu_name",
-        " gpu_uuid",
+        "gpu_name",
+        "gpu_uuid",
         "hostname",
         "username",
     )
     assert rows(fleet_of(messages)) == [
-        (0, 97, 31.5, 0, A100, gpu_id("n1", 0), "n1.example.org", "alice, alice")
+        (0, 97, 31.5, 0, f" {A100}", f" {gpu_id('n1', 0)}", "n1.example.org", "alice, alice")
     ]
+
+
+def test_the_rows_of_each_host_are_numbered_from_0() -> None:
+    found = rows(example_fleet())
+
+    assert len({row[6] for row in found}) > 1
+    for host in {row[6] for row in found}:
+        mine = [row[0] for row in found if row[6] == host]
+        assert mine == [*range(len(mine))]
 
 
 def test_what_is_simulated_is_marked_on_the_page_and_for_programs() -> None:
     assert '<span class="mark">simulated</span>' in page(example_fleet())
     assert [row[4] for row in rows(example_fleet()) if row[6] == "sim-0"] == [
-        "Simulated H100 (simulated)"
+        " Simulated H100 (simulated)"
     ] * 3
 
 
@@ -274,4 +283,4 @@ def test_short_names_stand_on_the_page_and_full_ones_in_the_table() -> None:
 
     assert found["Zeus"].model == "H100"
     assert found["Zeus"].full_model == "NVIDIA H100 80GB HBM3"
-    assert ("atlas.example.org", "NVIDIA H100 80GB HBM3") in {(row[6], row[4]) for row in table}
+    assert ("atlas.example.org", " NVIDIA H100 80GB HBM3") in {(row[6], row[4]) for row in table}

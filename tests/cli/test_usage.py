@@ -99,6 +99,10 @@ def test_csv_has_a_heading_and_keeps_the_unknown_empty() -> None:
     assert as_csv(columns, []) == "user,entry,gpu_hours\n"
 
 
+def test_no_name_in_csv_is_computed_by_a_spreadsheet() -> None:
+    assert as_csv(("user",), [{"user": "=1+1"}, {"user": "-"}]) == "user\n'=1+1\n'-\n"
+
+
 def test_a_series_is_of_one_gpu_or_node_however_it_is_called() -> None:
     def asked(target: str, *, of_host: bool = False) -> dict[str, Any] | None:
         return the_one(meant(example_fleet(), target, {"boreas": "North"}), of_host=of_host)

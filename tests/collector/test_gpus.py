@@ -271,6 +271,16 @@ async def test_samples_of_an_unfinished_minute_are_kept_on_the_way_out() -> None
     assert len(samples) == 6
 
 
+async def test_who_has_just_started_tells_nothing_of_the_time_before() -> None:
+    """A sample stands for the time that ends at it; a restart would count a part of it twice."""
+    node = Node(sample_seconds=3600)
+    await node.watch.check()
+    node.watch.close()
+    await node.world.source.close()
+
+    assert node.events("samples") == []
+
+
 async def test_telemetry_says_what_memory_nobody_accounts_for(node: Node) -> None:
     node.said.clear()
     node.world.leave_memory(0, 5)

@@ -46,6 +46,18 @@ async def test_groups_are_those_of_the_file_and_unknown_ones_are_said_so(
     ]
 
 
+async def test_all_accounts_of_a_person_are_in_the_persons_group(
+    store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "groups"
+    file.write_text("alice: vision\n")
+    more = {"groups": Groups(file), "aliases": {"bob": "alice"}}
+
+    rows = await ask(store, more, what="usage", by="group", since=START)
+
+    assert [(row["group"], row["gpu_hours"]) for row in rows] == [("vision", 40), (None, 24)]
+
+
 async def test_without_a_file_it_is_the_primary_group_of_this_machine() -> None:
     groups = Groups()
     await groups.learn(["root", "no-such-user"])

@@ -29,6 +29,7 @@ from gleaner.bus.messages import (
     Pause,
     People,
     Person,
+    ProcessReading,
     Run,
     RunnerState,
     RunState,
@@ -407,6 +408,7 @@ class Example:
                     temperature_celsius=float(row[2]),
                     power_watts=float(row[3]),
                     xids=(self.memory_error(),) if index == 0 else (),
+                    processes=(ProcessReading(pid=4711, utilization_percent=91),),
                 )
                 for index, row in enumerate(rows)
             ),

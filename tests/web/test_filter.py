@@ -26,6 +26,20 @@ def test_by_model_state_user_label_and_node(busy: Web) -> None:
     assert {node for node, _ in shown(busy, Filter(node="BOREAS"))} == {"boreas"}
 
 
+def test_only_the_runs_of_gpus_that_are_shown_are_shown(busy: Web) -> None:
+    nodes = busy.live.snapshot().nodes
+    atlas = next(one for one in nodes if one.node == "atlas")
+    wanted = Filter(node="atlas", state="ours")
+    (shown_node,) = wanted.of(nodes)
+    (alices,) = Filter(user="alice").of(nodes)
+
+    with_runs = {gpu.gpu for gpu in shown_node.gpus}
+    assert shown_node.runs
+    assert all(set(run.gpus) <= with_runs for run in shown_node.runs)
+    assert len(alices.runs) < len(atlas.runs)
+    assert all(set(run.gpus) <= {gpu.gpu for gpu in alices.gpus} for run in alices.runs)
+
+
 def test_all_words_must_fit(busy: Web) -> None:
     assert shown(busy, Filter(user="alice", state="idle")) == []
     assert shown(busy, Filter(node="atl", state="idle")) == [("atlas", 4)]

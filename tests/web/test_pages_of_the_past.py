@@ -71,7 +71,7 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "alice computes (pid 4711, python)",
         "in container notebook",
         "alice notebook",
-        "62.0 GiB 78 %",
+        "62.0 GiB 78 % 91 % ",
         "mean 42 %, from 42 to 42 %",
         "A point stands for 5 min",
         "GPU 0: idle → busy (alice computes)",
@@ -79,6 +79,28 @@ async def test_a_gpu_shows_now_and_the_past(busy: Web) -> None:
         "2.0 0.50 50 % 6.0",
     ):
         assert expected in page
+
+
+async def test_a_beat_while_the_recorder_is_asked_makes_nothing_stale(busy: Web) -> None:
+    asked: list[HistoryQuery] = []
+
+    def reply(delivery: Delivery) -> None:
+        query = delivery.message
+        assert isinstance(query, HistoryQuery)
+        if not asked:
+            busy.later(0.5)
+            for beat in busy.example().beats():
+                busy.others.publish(beat)
+        asked.append(query)
+        busy.others.publish(HistoryAnswer(client=query.client, id=query.id))
+
+    busy.others.subscribe(HistoryQuery, reply)
+
+    page = await text(busy, "/node/atlas/gpu/0")
+
+    assert asked
+    assert "Utilization 97 %" in page
+    assert "no current reading" not in page
 
 
 async def test_a_node_shows_its_latest_events(busy: Web) -> None:
@@ -191,6 +213,16 @@ async def test_use_is_told_by_everything(busy: Web) -> None:
         "10.0 h left",
     ):
         assert expected in page
+
+
+async def test_use_is_summed_up_by_the_hour_of_the_day_too(busy: Web) -> None:
+    asked = tell(busy, {"usage:hour": [{"hour": "09", **use(3, busy=2.5, held=0.5)}]})
+
+    page = await text(busy, "/usage?range=day&per=hour")
+
+    assert "GPU-hours by hour Hour of day Day Week Month" in page
+    assert "10 nothing was recorded 09 2.5 0.50" in page
+    assert [one.by for one in asked if one.what == "usage"].count("hour") == 1
 
 
 async def test_use_of_one_person_on_one_node_is_told_by_the_hour(busy: Web) -> None:
@@ -356,7 +388,7 @@ async def test_a_refusal_is_shown_as_a_sentence(busy: Web, path: str) -> None:
     ("path", "words"),
     [
         ("/usage?range=banana", "What is shown here is the range 'month'."),
-        ("/usage?per=banana", "by 'banana', but by day, week, month; here by day."),
+        ("/usage?per=banana", "by 'banana', but by hour, day, week, month; here by day."),
         ("/history?what=banana", "There are events and runs, and no 'banana'; here are events."),
         ("/history?limit=banana", "'limit' means nothing to this page and was left out."),
         ("/node/atlas/gpu/0?a=1&b=2", "'a', 'b' mean nothing to this page and were left out."),

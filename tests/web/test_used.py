@@ -48,6 +48,13 @@ def test_weeks_and_months_follow_each_other_over_the_year() -> None:
     assert [one.name for one in months] == ["2026-11", "2026-12", "2027-01", "2027-02"]
 
 
+def test_the_hours_of_the_day_are_24() -> None:
+    hours = periods_of([{"hour": hour, **use(1, busy=1)} for hour in ("23", "07")], "hour")
+
+    assert [one.name for one in hours] == [f"{hour:02d}" for hour in range(24)]
+    assert [one.name for one in hours if one.used_hours == 1] == ["07", "23"]
+
+
 def test_the_least_used_time_is_told_in_words() -> None:
     rows = hours_of_the_week(lambda day, hour: 0.03 if (day, hour // 4) == (7, 1) else 0.4)
 

@@ -58,7 +58,8 @@ async def rows(read: Read, question: Question, known: Known) -> list[Shown]:
     sums: dict[tuple[Any, ...], _Totals] = {}
     shown: dict[tuple[Any, ...], Shown] = {}
     if by == "group":
-        await known.groups.learn({known.names.text.get(total["user"], "") for total in found})
+        users = {known.names.text.get(total["user"], "") for total in found}
+        await known.groups.learn(users | {known.shown(user) for user in users})
     for total in found:
         name = _name(by, total, known)
         key = tuple(name.values())
@@ -220,7 +221,9 @@ def _name(by: str, row: _Totals, known: Known) -> Shown:
         user = known.names.text.get(row.pop("user"), "")
         entry = known.names.text.get(row.pop("entry"), "") or None
         if by == "group":
-            return {"group": known.groups.of(user), "entry": entry}
+            # Of the person, then: another account of theirs may be in a group of its own.
+            group = known.groups.of(known.shown(user)) or known.groups.of(user)
+            return {"group": group, "entry": entry}
         return {"user": known.shown(user) or None, "entry": entry}
     if "device" in row:
         device = known.names.device[row.pop("device")]

@@ -72,8 +72,16 @@ export function taken(filter: Filter, nodes: Node[]): Node[] {
       }),
     );
     if (gpus.length === node.gpus.length) return [node];
-    return gpus.length ? [{ ...node, gpus }] : [];
+    return gpus.length ? [{ ...node, gpus, runs: runsOn(gpus, node.runs) }] : [];
   });
+}
+
+/** The runs on these GPUs, each without the others that it has. */
+function runsOn(gpus: Gpu[], runs: Node["runs"]): Node["runs"] {
+  const taken = new Set(gpus.map((gpu) => gpu.gpu));
+  return runs
+    .map((run) => ({ ...run, gpus: run.gpus.filter((gpu) => taken.has(gpu)) }))
+    .filter((run) => run.gpus.length);
 }
 
 export function fromForm(form: HTMLFormElement | null): Filter {
