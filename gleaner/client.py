@@ -155,9 +155,12 @@ class Client:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
+        on_answer: Callable[[HistoryAnswer], None] | None = None,
         timeout: float = ANSWER_SECONDS,
     ) -> AsyncGenerator[dict[str, JsonValue], None]:
         """Yield recorded rows, newest first, page by page; at most `limit`.
+
+        `on_answer` hears each page as a whole: `looked_back_to` is no row.
 
         Raise RequestFailed if the recorder could not be asked, said nothing or refused.
         """
@@ -184,6 +187,8 @@ class Client:
                 expires_at=datetime.now(UTC) + timedelta(seconds=timeout),
             )
             answer = await self.page(query, timeout)
+            if on_answer is not None:
+                on_answer(answer)
             for row in answer.rows:
                 yield row
             left = None if left is None else left - len(answer.rows)

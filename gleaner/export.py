@@ -171,7 +171,8 @@ async def pages(
     """Yield the pages of an answer; each is asked for again while a recorder restarts.
 
     The first page raises at once what is refused, and in the end `unanswered`. A later one raises
-    Incomplete: what was answered before is refused only for a while.
+    Incomplete: what was answered before is refused only for a while. So does an answer that has
+    not all, since the recorder cannot search all of it just now.
     """
     cursor: str | None = None
     clock = asyncio.get_running_loop().time
@@ -190,6 +191,12 @@ async def pages(
                         raise unanswered(f"{error} (waited {PATIENCE_SECONDS:g} s)") from error
                     raise Incomplete(f"after {rows} rows: {error}") from error
                 await asyncio.sleep(PAUSE_SECONDS)
+        if answer.looked_back_to is not None:
+            missing = (
+                f"what is older than {answer.looked_back_to:%Y-%m-%dT%H:%M:%S}Z is being indexed "
+                "after an update of the recorder; ask again later, or only for what came since"
+            )
+            raise (unanswered if cursor is None else Incomplete)(missing)
         rows += len(answer.rows)
         yield answer.rows
         cursor = answer.cursor

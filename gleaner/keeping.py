@@ -66,6 +66,41 @@ def facts_of(state: RecorderState | None) -> list[str]:
     return facts
 
 
+def has_sums(state: RecorderState | None) -> bool:
+    """Whether anything was ever summed up."""
+    return state is not None and not _SUMS.isdisjoint(state.oldest)
+
+
+def nothing_of(
+    state: RecorderState | None, at: datetime, until: datetime, *, is_fine: bool = False
+) -> str:
+    """Say why nothing is there of a time up to `until`, and when something will be.
+
+    `is_fine`: what is asked for is made of single samples, not of sums.
+    """
+    oldest = {} if state is None else state.oldest
+    if not has_sums(state):
+        began = oldest.get("samples")
+        if is_fine:
+            return "Nothing is recorded yet: what happens now appears here within two minutes."
+        if began is None or at > began + SOON:
+            return (
+                "Nothing is recorded yet: what happens now is summed up for each five minutes, "
+                "and appears here within ten."
+            )
+        return (
+            f"Recording has begun. The first five minutes, from {began:%H:%M} UTC on, appear here "
+            f"at about {began + FIRST:%H:%M} UTC."
+        )
+    if until <= (begin := min(oldest[name] for name in _SUMS & oldest.keys())):
+        return f"Nothing was recorded in this time: history begins on {_local_day(begin)}."
+    return "Nothing was recorded in this time."
+
+
+FIRST = timedelta(minutes=7)
+"""Sums of five minutes are made when they are over and the last samples of them have come."""
+SOON = timedelta(minutes=10)
+_SUMS = frozenset(("five_minutes", "hours", "days"))
 _NAMES = {
     "samples": "single samples",
     "five_minutes": "sums of five minutes",

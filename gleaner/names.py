@@ -64,6 +64,16 @@ def node(node: str, host: str | None, display_names: Mapping[str, str]) -> str:
     return host if host and _ADDRESS.fullmatch(host) else node
 
 
+def gpu(node: str, *indices: int | None) -> str:
+    """Return what GPUs of a node are called, everywhere: `gpu1:0`, `gpu1:0,1`."""
+    return f"{node}:{','.join(map(index, indices))}"
+
+
+def index(number: int | None) -> str:
+    """Return a GPU's index; `?` where nobody said it."""
+    return "?" if number is None else str(number)
+
+
 def _short(name: str) -> str:
     return name if _ADDRESS.fullmatch(name) else name.split(".")[0] or name
 

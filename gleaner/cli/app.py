@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -20,6 +22,8 @@ from gleaner.cli.commands import (
 )
 from gleaner.cli.commands.common import EXIT_FAILED, Failed
 from gleaner.cli.commands.machine import say_version
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 app = typer.Typer(
     name="gleaner",
@@ -47,14 +51,32 @@ def gleaner(
 
 def run() -> None:
     """Run a command; end with 0, 1 (failed) or 2 (usage or configuration)."""
+    if sys.stdout is None:
+        # `gleaner … >&-`; else the first file or socket that is opened would take its place.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end
     try:
-        app()
+        try:
+            app()
+        finally:
+            # Here it can still be said that the disk is full.
+            sys.stdout.flush()
     except Failed as error:
         print(error, file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # `gleaner events | head`: nobody reads any more; keep the interpreter from saying so.
-        sys.stderr.close()
+        # `gleaner events | head`: nobody reads any more.
+        _forget_output()
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        print(f"standard output: {error.strerror}", file=sys.stderr)
+        _forget_output()
+        sys.exit(EXIT_FAILED)
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from writing once more, at its end, what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

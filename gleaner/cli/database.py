@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gleaner.cli.settings import Settings
-from gleaner.runtime import Fatal
+from gleaner.runtime import Misconfigured
 from gleaner.settings import DatabaseSettings
 from services.recorder.settings import RecorderSettings
 from services.recorder.storage import examine as looking
@@ -22,13 +22,13 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def url_of(settings: Settings, given: str | None) -> str:
-    """Return the database that was named, else the recorder's; raise Fatal if it cannot be one."""
+    """Return the database that was named, else the recorder's; raise Misconfigured for others."""
     if given is None:
         return RecorderSettings(node=settings.node, database=settings.database).database_url
     try:
         DatabaseSettings(url=given)
     except ValueError:
-        raise Fatal(
+        raise Misconfigured(
             "a database is sqlite:///path (four slashes for an absolute one) or "
             "postgresql://user@host/name"
         ) from None

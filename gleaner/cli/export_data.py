@@ -14,10 +14,11 @@ from typing import BinaryIO
 
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.cli.connect import connected
+from gleaner.cli.past import hear_inventories, simulated
 from gleaner.cli.settings import Settings
-from gleaner.cli.words import parse_duration
 from gleaner.client import ANSWER_SECONDS, Client, RequestFailed, Unanswered
 from gleaner.export import FORMATS, Format, What, asked_of, encoder, pages
+from gleaner.fleet import Fleet
 
 PAGE_ROWS = 1000
 
@@ -34,32 +35,36 @@ class Wish:
     user: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    rows: int
+    simulated: str | None
+    """What of it never really happened."""
+
+
 def format_of(file: str, given: Format | None) -> Format:
-    """Return the format that was asked for, else the one that the file's name ends with."""
+    """Return the format that was asked for, else the one that the file's name ends with.
+
+    Raise ValueError where it ends with another one: `a.xlsx` would be no such file.
+    """
     if given is not None:
         return given
     suffix = Path(file).suffix.lstrip(".").lower()
+    if suffix and suffix not in FORMATS:
+        raise ValueError(f"{file} does not say which: it is one of {', '.join(FORMATS)}")
     return next((one for one in FORMATS if one == suffix), "csv")
 
 
-def parse_instant(text: str, now: datetime) -> datetime:
-    """Return the instant of `7d` (ago), `2026-11-01` or `2026-11-01T08:00`, in UTC by default."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            return now - timedelta(seconds=parse_duration(text))
-        except (ValueError, OverflowError):
-            raise ValueError(
-                f"{text!r} is no time; expected something like 7d, 2026-11-01 or 2026-11-01T08:00"
-            ) from None
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-async def export(settings: Settings, file: str, wish: Wish) -> int:
-    """Write a file, or standard output for `-`; return how many rows."""
+async def export(settings: Settings, file: str, wish: Wish) -> Exported:
+    """Write a file, or standard output for `-`."""
+    fleet = Fleet()
     async with connected(settings) as client:
-        return await export_from(client, file, wish)
+        hear_inventories(client.bus, fleet)
+        rows = await export_from(client, file, wish)
+    view = fleet.snapshot(datetime.now(UTC))
+    return Exported(rows=rows, simulated=simulated(view, wish.node) if rows else None)
 
 
 async def export_from(client: Client, file: str, wish: Wish) -> int:
@@ -86,11 +91,12 @@ async def export_from(client: Client, file: str, wish: Wish) -> int:
 
     with _written(file) as target:
         async with contextlib.aclosing(pages(ask, Unanswered, RequestFailed)) as found:
-            target.write(table.begin())
+            # Not before there is an answer: who reads a pipe takes a heading for one.
+            before = table.begin()
             async for page in found:
-                target.write(table.page(page))
-                rows += len(page)
-            target.write(table.end())
+                target.write(before + table.page(page))
+                before, rows = b"", rows + len(page)
+            target.write(before + table.end())
     return rows
 
 
@@ -107,7 +113,8 @@ def _written(file: str) -> Iterator[BinaryIO]:
         with path.open("wb") as target:
             yield target
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # The name may be as long as a name can be.
+    unfinished = path.with_name(f".gleaner-export.{os.getpid()}")
     try:
         with unfinished.open("xb") as target:
             yield target

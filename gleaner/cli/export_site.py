@@ -24,11 +24,22 @@ PUBLIC = 0o644
 
 
 def write(
-    directory: Path, view: FleetView, called: Called = NOTHING_ELSE, *, problem: str = ""
+    directory: Path,
+    view: FleetView,
+    called: Called = NOTHING_ELSE,
+    *,
+    problem: str = "",
+    every_seconds: float | None = None,
 ) -> None:
     """Write `index.html` and `load_data.csv`; a reader sees each old or new, never half."""
     directory.mkdir(parents=True, exist_ok=True)
-    page = render(cards(view, called), written_at=view.at, zone=None, problem=problem)
+    page = render(
+        cards(view, called),
+        written_at=view.at,
+        zone=None,
+        problem=problem,
+        every_seconds=every_seconds,
+    )
     write_atomically(directory / "load_data.csv", comma_separated(COLUMNS, rows(view)), PUBLIC)
     write_atomically(directory / "index.html", page, PUBLIC)
 
@@ -65,7 +76,7 @@ async def export_from(
     while True:
         problem = "" if line.lost_at is None else LOST
         try:
-            write(directory, line.now(), called, problem=problem)
+            write(directory, line.now(), called, problem=problem, every_seconds=every_seconds)
         except OSError as error:
             problem = describe(error, directory)
         if problem != said:

@@ -17,8 +17,9 @@ from gleaner import names, taking
 from gleaner.bus.messages import GpuCondition
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
-_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", re.IGNORECASE)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+# Without a unit 40 would be 40 bytes, and whoever wrote it would be told that any GPU fits.
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)B?\s*", re.IGNORECASE)
+_POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 COLUMNS = ("model", "node", "host", "index", "gpu", "on_demand", "simulated", "memory_total_bytes")
 
 
@@ -187,17 +188,13 @@ def _lines(offer: Offer) -> Iterator[Text]:
     label = " (simulated: nothing there is real)" if offer.simulated else ""
     yield Text(f"  {offer.node}{label}")
     for on_demand in (False, True):
-        indices = [_index(one) for one in offer.gpus if one.on_demand is on_demand]
+        indices = [one.index for one in offer.gpus if one.on_demand is on_demand]
         if indices:
             word = "on demand" if on_demand else "idle"
-            yield Text(f"    GPU {', '.join(indices)}  {word}")
+            yield Text(f"    {names.gpu(offer.node, *indices)}  {word}")
     for line in (offer.ssh, offer.visible_devices):
         if line:
             yield Text(f"    {line}", style="cyan")
-
-
-def _index(one: Free) -> str:
-    return "?" if one.index is None else str(one.index)
 
 
 def as_json(view: FleetView, offers: Sequence[Offer]) -> dict[str, Any]:

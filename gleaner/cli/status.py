@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition
 from gleaner.cli.connect import connected
 from gleaner.cli.settings import Settings
@@ -103,7 +104,7 @@ def _row(node: NodeView, gpu: GpuView, now: datetime) -> tuple[str | Text, ...]:
     since = gpu.state.since if gpu.state else None
     reading = gpu.reading
     return (
-        f"{node.node}:{'?' if gpu.index is None else gpu.index}",
+        names.gpu(node.node, gpu.index),
         Text((gpu.inventory and gpu.inventory.name) or "–"),
         Text(gpu.word, style=style(gpu)),
         duration((node.node_time(now) - since).total_seconds()) if since else "–",

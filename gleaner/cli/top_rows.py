@@ -184,7 +184,7 @@ def _gpu_rows(view: FleetView, called: names.Called) -> Iterator[Row]:
 
 
 def _name(node: NodeView, gpu: GpuView, called: names.Called) -> str:
-    return f"{_node(node, called)}:{'?' if gpu.index is None else gpu.index}"
+    return names.gpu(_node(node, called), gpu.index)
 
 
 def _node(node: NodeView, called: names.Called) -> str:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 
+from gleaner import names
 from gleaner.bus.messages import GpuCondition
 from gleaner.cli.comma import comma_separated
 from gleaner.cli.connect import connected
+from gleaner.cli.meant import Meant, meant
+from gleaner.cli.past import simulated
 from gleaner.cli.settings import Settings
 from gleaner.cli.status import heard, now_of
-from gleaner.cli.why import is_meant
 from gleaner.cli.words import percent
 from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.figures import By
-from gleaner.fleet import DIVIDED, Fleet, FleetView, follow
+from gleaner.fleet import DIVIDED, Fleet, follow
 from gleaner.keeping import zone_of
-from gleaner.tell import tell_simulated
 
 Row = Mapping[str, Any]
 _KEYS = (
@@ -44,33 +45,44 @@ class Found:
 
 
 async def usage(
-    settings: Settings, *, by: By, since_seconds: float, node: str | None, user: str | None
+    settings: Settings,
+    *,
+    by: By,
+    since: datetime | None,
+    until: datetime | None,
+    node: str | None,
+    user: str | None,
 ) -> Found:
-    """Return GPU-hours since so long ago."""
-    since = datetime.now(UTC) - timedelta(seconds=since_seconds)
+    """Return GPU-hours of some time."""
+    asked: dict[str, Any] = {"by": by, "since": since, "until": until, "node": node, "user": user}
     async with connected(settings) as client:
         fleet = _followed(client)
-        found = client.history(what="usage", by=by, since=since, node=node, user=user)
-        rows = [row async for row in found]
+        rows = [row async for row in client.history(what="usage", **asked)]
         view = now_of(fleet)
         counted = f"counted in {zone_of(view.recorder)}" if by in _PERIODS else None
         return Found(rows=rows, simulated=simulated(view, node), counted=counted)
 
 
 async def history(
-    settings: Settings, target: str, *, since_seconds: float, points: int, of_host: bool = False
+    settings: Settings,
+    target: str,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    points: int,
+    of_host: bool = False,
 ) -> Found:
     """Return readings of a GPU, else of the GPUs of a node of that name, oldest first.
 
     Of the host, what is named is a node.
     """
-    until = datetime.now(UTC)
     asked: dict[str, Any] = {
         "what": "series",
         "points": points,
-        "since": until - timedelta(seconds=since_seconds),
-        "until": until,
+        "since": since,
+        "until": until or datetime.now(UTC),
     }
+    displayed = settings.web.display_names
     async with connected(settings) as client:
         fleet = _followed(client)
         rows: list[Row]
@@ -80,17 +92,17 @@ async def history(
             else:
                 rows = await _of_gpu_or_node(client, target, asked)
         except NeverRecorded:
-            if of_host:
-                raise
             await heard(fleet)
-            view = now_of(fleet)
-            gpu = gpu_called(view, target)
-            if gpu is None:
-                if why := no_such_gpu(view, target):
+            found = meant(now_of(fleet), target, displayed)
+            about = the_one(found, of_host=of_host)
+            if about is None:
+                if why := no_such_gpu(found, target, now_of(fleet).at):
                     raise RequestFailed(why) from None
                 raise
-            rows = [row async for row in client.history(gpu=gpu, **asked)]
-        return Found(rows=rows[::-1], simulated=simulated(now_of(fleet), _node_of(fleet, target)))
+            rows = [row async for row in client.history(**about, **asked)]
+        view = now_of(fleet)
+        nodes = [node.node for node, _ in meant(view, target, displayed).gpus]
+        return Found(rows=rows[::-1], simulated=simulated(view, nodes[0] if nodes else target))
 
 
 def _followed(client: Client) -> Fleet:
@@ -98,23 +110,6 @@ def _followed(client: Client) -> Fleet:
     fleet = Fleet()
     follow(client.bus, fleet)
     return fleet
-
-
-def _node_of(fleet: Fleet, target: str) -> str:
-    """Return the node that is meant, or whose GPU is."""
-    view = now_of(fleet)
-    meant = (
-        node.node
-        for node in view.nodes.values()
-        if any(is_meant(node, gpu, target) for gpu in node.gpus(view.at))
-    )
-    return next(meant, target)
-
-
-def simulated(view: FleetView, only: str | None) -> str | None:
-    """Say what of the past of all nodes, or of one, never really happened."""
-    asked = [one for one in view.nodes.values() if only in (None, one.node)]
-    return tell_simulated([(one.node, one.is_simulated) for one in asked], only=only is not None)
 
 
 async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any]) -> list[Row]:
@@ -127,25 +122,25 @@ async def _of_gpu_or_node(client: Client, target: str, asked: Mapping[str, Any])
         return [row async for row in client.history(node=target, **asked)]
 
 
-def gpu_called(view: FleetView, target: str) -> str | None:
-    """Return the UUID of the one GPU that people call so: `gpu1:0`, or its UUID's beginning."""
-    found = [
-        gpu.gpu
-        for node in view.nodes.values()
-        for gpu in node.gpus(view.at)
-        if is_meant(node, gpu, target)
-    ]
-    return found[0] if len(found) == 1 else None
+def the_one(found: Meant, *, of_host: bool) -> dict[str, Any] | None:
+    """Return the one node or GPU that is meant, as the recorder is asked for it; None: not one."""
+    if found.indices is None and len(found.nodes) == 1:
+        return {"node": found.nodes[0].node, **({"of": "host"} if of_host else {})}
+    if len(found.gpus) == 1 and not of_host:
+        return {"gpu": found.gpus[0][1].gpu}
+    return None
 
 
-def no_such_gpu(view: FleetView, target: str) -> str | None:
-    """Say which GPUs a node has if somebody asks for another of its; None: it is no node's."""
-    name, _, index = target.rpartition(":")
-    node = view.nodes.get(name)
-    if node is None:
+def no_such_gpu(found: Meant, target: str, now: datetime) -> str | None:
+    """Say which GPUs a node has if somebody asks for others, or several; None: it is no node's."""
+    if not found.nodes or found.indices is None:
         return None
-    known = [str(gpu.index) for gpu in node.gpus(view.at) if gpu.index is not None]
-    return f"node {name} has no GPU {index}; it has {', '.join(known) or 'none'}"
+    node = found.nodes[0]
+    if found.gpus:
+        some = ", ".join(names.gpu(node.node, gpu.index) for node, gpu in found.gpus)
+        return f"{target} is not one GPU, but {some}: ask for one of them"
+    known = [str(gpu.index) for gpu in node.gpus(now) if gpu.index is not None]
+    return f"node {node.node} has no GPU {found.indices}; it has {', '.join(known) or 'none'}"
 
 
 def usage_table(rows: Sequence[Row]) -> Table:

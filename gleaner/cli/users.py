@@ -46,7 +46,7 @@ class User:
     has_unknown_memory: bool
     n_procs: int
     gpus: str
-    """`gpu1-0,1  gpu2-3`."""
+    """`gpu1-0,1  gpu2-3`, as the GPU Monitor has it; `gleaner why` takes that as well."""
     since: datetime | None
     """When the oldest process started, by our clock."""
     longest_seconds: float | None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from gleaner import names
 from gleaner.bus.messages import Blocker
+from gleaner.cli.meant import meant, nodes_called
 from gleaner.cli.status import has_scheduler
 from gleaner.fleet import FleetView, GpuView, NodeView, Presence
 
@@ -32,26 +36,41 @@ class NotFound(Exception):
     """Nothing has this name; the text says what there is."""
 
 
-def why(view: FleetView, target: str) -> list[Answer]:
+def why(
+    view: FleetView, target: str, displayed: Mapping[str, str] = MappingProxyType({})
+) -> list[Answer]:
     """Answer for `gpu1:0`, `gpu1`, the beginning of a UUID, or a workload (`fold`, `gpu1/fold`)."""
-    answers = [
-        _gpu_answer(view, node, gpu)
-        for node in view.nodes.values()
-        for gpu in node.gpus(view.at)
-        if is_meant(node, gpu, target)
-    ]
+    found = meant(view, target, displayed)
+    answers = [_gpu_answer(view, node, gpu) for node, gpu in found.gpus]
     wanted_node, _, name = target.rpartition("/")
+    on = [node.node for node in nodes_called(view, wanted_node, displayed)]
     answers += [
         _workload_answer(view, node, workload.entry, workload.blockers, workload.runs)
         for node in view.nodes.values()
         for workload in node.workloads()
-        if workload.entry == name and wanted_node in ("", node.node)
+        if workload.entry == name and (not wanted_node or node.node in on)
     ]
-    if not answers and target in view.nodes:
-        return [_node_answer(view, view.nodes[target])]
+    if not answers and found.indices is None and found.nodes:
+        return [_node_answer(view, node) for node in found.nodes]
     if not answers:
         raise NotFound(_not_found(view, target))
     return answers
+
+
+def lines(answers: Sequence[Answer]) -> Iterator[str]:
+    """Yield the answers for people: what stands against all of them is said once, before them."""
+    first, *others = answers
+    common = [one for one in first.blockers if all(one in other.blockers for other in others)]
+    if not others:
+        common = []
+    if common:
+        yield f"all {len(answers)}:"
+        yield from (f"  - {blocker.text}" for blocker in common)
+    for answer in answers:
+        yield f"{answer.what}: {answer.note}"
+        yield from (f"  - {one.text}" for one in answer.blockers if one not in common)
+        if not answer.blockers:
+            yield "  nothing stands against it"
 
 
 def _node_answer(view: FleetView, node: NodeView) -> Answer:
@@ -66,18 +85,8 @@ def _node_answer(view: FleetView, node: NodeView) -> Answer:
     )
 
 
-def is_meant(node: NodeView, gpu: GpuView, target: str) -> bool:
-    """Whether a GPU is called so: `gpu1:0`, `gpu1`, or the beginning of its UUID."""
-    if target in (node.node, f"{node.node}:{gpu.index}"):
-        return True
-    return len(target) >= 4 and any(
-        name.lower().startswith(target.lower())
-        for name in (gpu.gpu, gpu.gpu.removeprefix("GPU-").removeprefix("MIG-"))
-    )
-
-
 def _gpu_answer(view: FleetView, node: NodeView, gpu: GpuView) -> Answer:
-    what = f"{node.node}:{gpu.index} ({gpu.gpu})"
+    what = f"{names.gpu(node.node, gpu.index)} ({gpu.gpu})"
     presence = node.presence(view.at)
     if presence is not Presence.ONLINE:
         return Answer(
@@ -119,13 +128,15 @@ def _blockers(
 
 def _not_found(view: FleetView, target: str) -> str:
     gpus = [
-        f"{node.node}:{gpu.index}" for node in view.nodes.values() for gpu in node.gpus(view.at)
+        names.gpu(node.node, gpu.index)
+        for node in view.nodes.values()
+        for gpu in node.gpus(view.at)
     ]
     workloads = sorted({one.entry for node in view.nodes.values() for one in node.workloads()})
     there = [
-        f"{what}: {', '.join(names[:8])}{'…' if len(names) > 8 else ''}"
-        for what, names in (("GPUs", gpus), ("nodes", list(view.nodes)), ("workloads", workloads))
-        if names
+        f"{what}: {', '.join(known[:8])}{'…' if len(known) > 8 else ''}"
+        for what, known in (("GPUs", gpus), ("nodes", list(view.nodes)), ("workloads", workloads))
+        if known
     ]
-    known = "; ".join(there) or "nothing is known"
-    return f"{target}: there is no such GPU, node or workload ({known})"
+    there_is = "; ".join(there) or "nothing is known"
+    return f"{target}: there is no such GPU, node or workload ({there_is})"

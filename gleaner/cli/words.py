@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
+_YEARS = range(1970, 9999)
+"""Nothing is recorded before, and the bus takes no instant after."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
 
@@ -20,6 +23,29 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"{text!r} is no duration; expected something like 30m, 2h or 1d 12h")
     return seconds
+
+
+def parse_instant(text: str, now: datetime) -> datetime:
+    """Return the instant of `7d` (ago), `2026-11-01` or `2026-11-01T08:00`, in UTC by default."""
+    expected = "expected something like 7d, 2026-11-01 or 2026-11-01T08:00"
+    try:
+        at = _instant(text, now)
+    except OverflowError:
+        at = None
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; {expected}") from None
+    if at is None or at.year not in _YEARS:
+        years = f"{_YEARS[0]} to {_YEARS[-1]}"
+        raise ValueError(f"{text!r} lies outside the years {years}; {expected}")
+    return at
+
+
+def _instant(text: str, now: datetime) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return now - timedelta(seconds=parse_duration(text))
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def duration(seconds: float | None) -> str:

@@ -78,7 +78,8 @@ def find_file(explicit: Path | None = None) -> Path | None:
     )
     if named is not None:
         if not named.is_file():
-            raise SettingsError([f"{named}: there is no such file"])
+            why = "it is no file" if named.exists() else "there is no such file"
+            raise SettingsError([f"{named}: {why}"])
         return named
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     places = (

@@ -13,7 +13,7 @@ import errno
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 TAIL_BYTES = 4096
+SIMULATED = "SIMULATED.txt"
+"""Beside the tables of a simulated node: their format has no place to say so."""
 _HEARD = (Availability, Beat, GpuState, Inventory, Telemetry)
 
 
@@ -68,23 +70,30 @@ class DailyFiles:
         point = daily.point_before(now, self._minutes, self._zone)
         if not daily.is_due(now, point):
             return
+        nodes = self._fleet.nodes
         wanted = {
             name: rows
-            for name, node in self._fleet.nodes.items()
+            for name, node in nodes.items()
             if self._written.get(name) != daily.stamp(point)
             and daily.has_folder(name)
             and (rows := daily.rows(node, point, now)) is not None
         }
         if wanted:
             # In a thread: a thousand files, maybe of a slow file server.
-            await asyncio.to_thread(self._write, wanted, point)
+            simulated = {name for name in wanted if nodes[name].is_simulated}
+            await asyncio.to_thread(self._write, wanted, simulated, point)
 
-    def _write(self, wanted: Mapping[str, Iterable[daily.Row]], point: datetime) -> None:
+    def _write(
+        self, wanted: Mapping[str, Iterable[daily.Row]], simulated: Set[str], point: datetime
+    ) -> None:
         name, at = daily.file_name(point, self._zone), daily.stamp(point)
         trouble = ""
         for node, rows in wanted.items():
+            folder = self._directory / node
             try:
-                append(self._directory / node / name, rows, at)
+                if node in simulated:
+                    say_simulated(folder, node, point)
+                append(folder / name, rows, at)
                 self._written[node] = at
             except OSError as error:
                 trouble = trouble or f"{error.filename or self._directory}: {error.strerror}"
@@ -101,6 +110,17 @@ def daily_files(bus: Bus, settings: AccountingSettings) -> DailyFiles | None:
         return None
     zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
     return DailyFiles(bus, settings.csv_directory, settings.csv_minutes, zone)
+
+
+def say_simulated(folder: Path, node: str, at: datetime) -> None:
+    """Say beside a node's tables, once, that their rows never really happened."""
+    path = folder / SIMULATED
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"From {at:%Y-%m-%d %H:%M} UTC on the GPUs of {node} were simulated: what the tables "
+            "here say of that time never really happened.\n"
+        )
 
 
 def append(path: Path, rows: Iterable[daily.Row], stamp: int) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from gleaner.keeping import facts_of
+from gleaner.keeping import facts_of, has_sums, nothing_of
 from gleaner.names import Called
 from gleaner.tell import tell_simulated
 from services.web.live import Live
@@ -24,7 +24,7 @@ from services.web.questions import Questions
 from services.web.recorded import Found
 from services.web.sharing import Sharing, Written
 from services.web.show import with_readings
-from services.web.spans import Preset, Span, date_of
+from services.web.spans import HOUR, Preset, Span, date_of
 from services.web.view import Node
 
 SPAN = ("range", "since", "until")
@@ -77,6 +77,15 @@ class Desk:
         moment = self.live.told()
         found = next((one for one in moment.facts if one.node == name), None)
         return with_readings(found, moment.readings[name]) if found else None
+
+    def nothing(self, span: Span, at: datetime) -> dict[str, Any]:
+        """Return why nothing is there of a span, when something will be, and where it is now."""
+        recorder, is_fine = self.live.fleet.recorder, span.length <= HOUR
+        return {
+            "nothing": nothing_of(recorder, at, span.until, is_fine=is_fine),
+            "has_history": has_sums(recorder),
+            "hour_is_sooner": not (is_fine or span.is_over or has_sums(recorder)),
+        }
 
     def asked(self, request: Request, parts: Collection[str] = ()) -> Asked:
         """Return what a browser asks for, before anything is looked up for it."""

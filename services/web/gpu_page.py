@@ -52,6 +52,7 @@ async def past_of_node(desk: Desk, node: str, asked: Asked) -> dict[str, Any]:
         "events": [past.event_of(row) for row in events.rows],
         "problem": first_problem(series, of_host, events),
         "silent": is_silent(series, of_host, events),
+        **desk.nothing(span, asked.at),
         **chart_values(series, span, asked.words, host_series_of(of_host.rows, span)),
     }
 
@@ -127,6 +128,7 @@ async def _write_gpu(desk: Desk, asked: Asked, node: Node, gpu: Gpu) -> Written:
         sessions=[past.held_of(row) for row in sessions.rows],
         problem=first_problem(series, events, runs, sessions),
         silent=is_silent(series, events, runs, sessions),
+        **desk.nothing(span, asked.at),
         **chart_values(series, span, asked.words),
     )
 

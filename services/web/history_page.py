@@ -17,7 +17,7 @@ from services.web import past
 from services.web.desk import Asked, Desk, is_silent, missing
 from services.web.live_parts import HAPPENED, RECORDER, Part
 from services.web.misread import left_out, not_known_now, unknown
-from services.web.names import gpus_of
+from services.web.names import gpus_of, uuid_of
 from services.web.recorded import ask, search
 from services.web.sharing import Written
 from services.web.spans import instant_of
@@ -35,7 +35,10 @@ async def show_history(desk: Desk, request: Request) -> Response:
 
 
 async def _write(desk: Desk, address: Asked) -> Written:
-    asked = address.words
+    nodes = desk.nodes()
+    asked = dict(address.words)
+    if "gpu" in asked:
+        asked["gpu"] = uuid_of(nodes, asked["gpu"])
     what: What = "runs" if asked.get("what") == "runs" else "events"
     about, misread = _filters(asked, what)
     if "since" in about and about["since"] >= address.at:
@@ -46,7 +49,6 @@ async def _write(desk: Desk, address: Asked) -> Written:
         search(desk.questions, what, limit=HISTORY_ROWS, cursor=cursor, **about),
         ask(desk.questions, "latencies", **latencies),
     )
-    nodes = desk.nodes()
     if not found.rows:
         misread += not_known_now(asked, nodes)
     given = {name: asked[name] for name in FILTERS if asked.get(name)}

@@ -76,6 +76,7 @@ class Pages:
             "fill": _fill,
             "follows": _follows,
             "gpu_indices": _gpu_indices,
+            "gpu_name": names.gpu,
             "level": texts.level,
             "ratio": texts.ratio,
             "rows_max": ROWS_MAX,

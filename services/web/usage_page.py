@@ -71,6 +71,8 @@ async def _write(desk: Desk, address: Asked) -> Written:
         {"state": state, "hours": [getattr(one, f"{state}_hours") for one in periods]}
         for state in ("busy", "held", "ours")
     ]
+    standing = used.quotas_of(quotas.rows)
+    nobody_has_one = all(one.quota_gpu_hours is None for one in standing)
     tables = {by: used.used_by(by_kind[by].rows, by) for by in kinds[:4]}
     nodes = desk.nodes()
     return await desk.page(
@@ -89,11 +91,13 @@ async def _write(desk: Desk, address: Asked) -> Written:
         per_names=PERIODS,
         tables=tables,
         problems={by: _problem(one, by) for by, one in by_kind.items()},
-        quotas=used.quotas_of(quotas.rows),
+        quotas=[] if nobody_has_one else standing,
         quotas_problem=missing(quotas),
         problem=first_problem(by_kind["user"], *(one for one in (*found, quotas) if one.is_silent)),
         silent=is_silent(*found, quotas),
         ours=used.used_by(by_kind["user"].rows, "user", ours=True),
+        **desk.nothing(span, address.at),
+        has_nothing=not any(one.rows or one.problem for one in found),
         week=week,
         zone=zone_of(desk.live.fleet.recorder),
         weekdays=quiet.WEEKDAYS,

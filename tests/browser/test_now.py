@@ -91,7 +91,7 @@ def test_held_gpus_say_who_since_when_and_how_much_was_wasted(open_page: Open) -
 
     row = page.locator("table.held tbody tr")
     expect(row).to_have_count(1)
-    for text in ("atlas 5", "bob", "38.00 GiB", "5 h 0 min", "5.0"):
+    for text in ("atlas:5", "bob", "38.00 GiB", "5 h 0 min", "5.0"):
         expect(row).to_contain_text(text)
     row.get_by_role("link").click()
     assert page.url.endswith("#atlas-GPU-atlas-0005")

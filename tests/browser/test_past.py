@@ -134,7 +134,8 @@ def test_use_is_shown_for_the_range_in_the_address(open_page: Open) -> None:
     page.get_by_label("to", exact=True).fill("2026-01-31")
     page.get_by_role("button", name="Show").click()
     expect(page).to_have_url(re.compile("since=2026-01-01&until=2026-01-31"))
-    expect(users).to_contain_text("Nothing was recorded in this time.")
+    expect(page.get_by_role("region", name="Nothing to show")).to_contain_text("in this time")
+    expect(users).to_have_count(0)
 
     page.go_back()
     with page.expect_download() as download:
@@ -243,6 +244,26 @@ def test_nothing_is_wider_than_the_screen(open_page: Open, path: str) -> None:
         page.wait_for_function(f"innerWidth === {width}")
 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_on_a_phone_tables_are_read_without_scrolling_them_sideways(
+    open_page: Open, path: str
+) -> None:
+    page = opened(open_page, path, viewport={"width": 390, "height": 900})
+
+    # What stands behind "as a table" is every number of a chart.
+    wide = page.locator(".scroll:visible").evaluate_all(
+        "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).map(box => box.outerHTML)"
+    )
+    assert wide == []
+    for choice in page.locator(".ranges nav ul").all():
+        tops = choice.locator("li").evaluate_all("all => all.map(one => one.offsetTop)")
+        assert len(set(tops)) == 1
+    if "usage" in path:
+        table = page.get_by_role("table", name="").first
+        assert table.get_by_role("row").count() > 1
+        assert page.get_by_role("columnheader", name="GPU-hours", include_hidden=True).count() > 0
 
 
 def test_only_pages_with_charts_load_the_charts(open_page: Open) -> None:

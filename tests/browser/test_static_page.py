@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from gleaner.cli.export_site import write
 from services.web.pages import FOLDER
+from tests.builders import NOW
 from tests.cli.fleets import example_fleet
 from tests.web.example import MARKUP
 
@@ -17,17 +20,18 @@ pytestmark = pytest.mark.browser
 
 AXE = Path(FOLDER, "frontend", "node_modules", "axe-core", "axe.min.js")
 SERIOUS = ("moderate", "serious", "critical")
+EVERY_SECONDS = 300
 Look = Callable[..., Page]
 
 
 @pytest.fixture
 def look(browser: Browser, tmp_path: Path) -> Iterator[Look]:
     """Open the exported example fleet from the disk; nothing but its own file is asked for."""
-    write(tmp_path, example_fleet())
+    write(tmp_path, example_fleet(), every_seconds=EVERY_SECONDS)
     contexts: list[BrowserContext] = []
     requests: list[str] = []
 
-    def open_it(**options: object) -> Page:
+    def open_it(later: timedelta = timedelta(seconds=30), **options: object) -> Page:
         given = {
             "java_script_enabled": False,
             "viewport": {"width": 1400, "height": 900},
@@ -37,6 +41,7 @@ def look(browser: Browser, tmp_path: Path) -> Iterator[Look]:
         contexts.append(context)
         context.on("request", lambda request: requests.append(request.url))
         page = context.new_page()
+        page.clock.install(time=NOW + later)
         page.goto((tmp_path / "index.html").as_uri())
         return page
 
@@ -96,6 +101,21 @@ def test_a_hostile_name_is_text(look: Look) -> None:
 
     expect(page.locator("td.users", has_text=MARKUP)).to_be_visible()
     assert page.locator("img").count() == 0
+
+
+def test_a_page_that_nobody_writes_any_more_is_not_current(look: Look) -> None:
+    page = look(java_script_enabled=True)
+    free = page.locator("tbody .state.free").first
+    background = "node => getComputedStyle(node).backgroundColor"
+    colour = free.evaluate(background)
+    expect(page.locator(".written")).to_contain_text(re.compile(r"\(\d+ s ago\), and again each 5"))
+    expect(page.get_by_text("Nothing here is current")).to_be_hidden()
+
+    page.clock.fast_forward("12:00")
+
+    expect(page.locator(".written")).to_contain_text("(12 min ago)")
+    expect(page.get_by_text("Nothing here is current")).to_be_visible()
+    assert free.evaluate(background) != colour
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

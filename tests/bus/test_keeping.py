@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from gleaner.bus.messages import Availability, RecorderState
-from gleaner.keeping import facts_of, problem_of, zone_of
+from gleaner.keeping import facts_of, nothing_of, problem_of, zone_of
 from tests.builders import NOW
 
 WELL = RecorderState(database="sqlite", used_bytes=9_900_000_000, at=NOW)
@@ -85,3 +85,28 @@ def test_days_begin_at_a_midnight_wherever_that_is(begins: str) -> None:
 def test_the_time_zone_has_its_name_where_the_recorder_says_it() -> None:
     assert zone_of(WELL.model_copy(update={"time_zone": "Asia/Tokyo"})) == "Asia/Tokyo"
     assert zone_of(WELL) == zone_of(None) == "the recorder's time zone"
+
+
+@pytest.mark.parametrize(
+    ("oldest", "told"),
+    [
+        ({}, "Nothing is recorded yet: .* five minutes, and appears here within ten"),
+        (
+            {"samples": NOW - timedelta(minutes=4)},
+            "The first five minutes, from 11:56 UTC on, appear here at about 12:03 UTC",
+        ),
+        ({"samples": NOW - timedelta(hours=1)}, "Nothing is recorded yet: "),
+        ({"samples": NOW, "days": NOW - timedelta(days=9)}, "Nothing was recorded in this time.$"),
+        ({"days": NOW + timedelta(days=9)}, "in this time: history begins on 2026-12-01"),
+    ],
+)
+def test_why_nothing_is_there_is_told_with_when_something_will_be(
+    oldest: dict[str, datetime], told: str
+) -> None:
+    state = WELL.model_copy(update={"oldest": oldest})
+
+    assert re.search(told, nothing_of(state, NOW, NOW))
+
+
+def test_what_is_made_of_single_samples_is_there_soon() -> None:
+    assert "within two minutes" in nothing_of(None, NOW, NOW, is_fine=True)

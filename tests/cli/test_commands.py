@@ -132,6 +132,61 @@ def test_a_duration_that_is_none_is_a_mistake_of_usage(command: Said) -> None:
     assert (status, errors.startswith("--for: 'soon' is no duration")) == (2, True)
 
 
+@pytest.mark.parametrize("words", [("usage",), ("history", "gpu1"), ("events",)])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--since", "99999999d"), "--since: '99999999d' lies outside the years 1970 to 9998; "),
+        (("--until", "0001-01-01"), "--until: '0001-01-01' lies outside the years 1970 to 9998; "),
+        (("--since", ""), "--since: '' is no time; expected something like 7d, "),
+        (("--since", "1d", "--until", "2d"), "--since: 1d is not before --until 2d"),
+    ],
+)
+def test_a_time_that_cannot_be_meant_is_a_mistake_of_usage(
+    command: Said, words: tuple[str, ...], options: tuple[str, ...], expected: str
+) -> None:
+    status, said, told = command(*words, *options)
+
+    assert (status, said, told.count("\n")) == (2, "", 1)
+    assert told.startswith(expected)
+
+
+@pytest.mark.parametrize("words", [("usage",), ("history", "gpu1"), ("users",), ("free",)])
+def test_two_formats_at_once_are_a_mistake_of_usage(command: Said, words: tuple[str, ...]) -> None:
+    assert command(*words, "--json", "--csv") == (2, "", "--json or --csv, not both\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--follow", "--user", ""), "--follow can be narrowed by --node and --since only"),
+        (("--follow", "--until", "1d"), "--follow can be narrowed by --node and --since only"),
+        (("--kind", "samples"), "--kind: samples are no events; see `gleaner history`"),
+    ],
+)
+def test_events_that_there_cannot_be_are_a_mistake_of_usage(
+    command: Said, options: tuple[str, ...], expected: str
+) -> None:
+    assert command("events", *options) == (2, "", f"{expected}\n")
+
+
+def test_more_points_than_there_are_is_a_mistake_of_usage(command: Said) -> None:
+    assert command("history", "gpu1", "--points", "9" * 27)[0] == 2
+
+
+def test_a_full_disk_is_told_whatever_was_to_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gleaner.cli", "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    said = "standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_memory_that_is_none_is_a_mistake_of_usage(command: Said) -> None:
     status, _, errors = command("free", "--memory", "much")
 
@@ -384,8 +439,3 @@ class TestWithBroker:
             bus.publish(event)
             bus.publish(event)
             await asyncio.sleep(0.05)
-
-
-def test_no_time_is_longer_than_anybody_keeps(command: Said) -> None:
-    said = "--since: 99999999d is more than a hundred years"
-    assert command("usage", "--since", "99999999d")[::2] == (2, f"{said}\n")

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
-from gleaner.cli.export_site import LOST, export_from
+from gleaner.cli.export_site import LOST, describe, export_from, write
 from gleaner.cli.watch import Line
 from tests.builders import until
+from tests.cli.fleets import example_fleet
 from tests.web.example import Example
 
 
@@ -106,6 +107,18 @@ async def test_a_folder_that_cannot_be_written_is_said_and_waited_out(tmp_path: 
         await until((folder / "index.html").exists)
 
     assert said == [f"{folder}: it is there and is no folder", f"{folder}: current again."]
+
+
+def test_a_file_that_cannot_be_replaced_is_named_and_nothing_is_left_behind(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "load_data.csv"
+    table.mkdir()
+    with pytest.raises(OSError, match="Is a directory") as failed:
+        write(tmp_path, example_fleet())
+
+    assert describe(failed.value, tmp_path) == f"{table}: Is a directory"
+    assert [*tmp_path.iterdir()] == [table]
 
 
 @pytest.mark.parametrize(

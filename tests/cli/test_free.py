@@ -127,7 +127,7 @@ def test_the_lines_have_models_words_and_what_to_copy() -> None:
 
     for words in (
         "H100 80GB HBM3: 1 idle, 2 on demand",
-        "GPU 2, 3  on demand",
+        "atlas:2,3  on demand",
         "ssh atlas.example.org",
         f"CUDA_VISIBLE_DEVICES={gpu_id('atlas', 4)}",
         "sim-0 (simulated: nothing there is real)",
@@ -147,13 +147,13 @@ def test_programs_get_one_row_or_object_for_each_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("40G", 40e9), ("24GiB", 24 * 2**30), ("0", 0), ("1.5 tb", 1.5e12)]
+    ("text", "number"), [("40G", 40e9), ("24GiB", 24 * 2**30), ("1.5 tb", 1.5e12)]
 )
 def test_memory_is_written_as_people_write_it(text: str, number: float) -> None:
     assert parse_bytes(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "much", "-3G", "40X", "G"])
+@pytest.mark.parametrize("text", ["", "much", "-3G", "40X", "G", "40"])
 def test_what_is_no_memory_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no amount of memory"):
         parse_bytes(text)

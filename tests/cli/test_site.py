@@ -24,9 +24,11 @@ EXAMPLE = Example(NOW)
 ZONE = timezone(timedelta(hours=1), "CET")
 
 
-def page(view: FleetView, problem: str = "") -> str:
+def page(view: FleetView, problem: str = "", every_seconds: float | None = None) -> str:
     """The page as it is written."""
-    return render(cards(view), written_at=view.at, zone=ZONE, problem=problem)
+    return render(
+        cards(view), written_at=view.at, zone=ZONE, problem=problem, every_seconds=every_seconds
+    )
 
 
 def card(view: FleetView, name: str) -> Card:
@@ -68,6 +70,18 @@ class Shape(HTMLParser):
         self.addresses += [given[name] or "" for name in ("href", "src") if name in given]
         if "tabindex" in given:
             self.focusable.append(given.get("class") or "")
+
+
+def test_a_page_that_is_written_once_says_so_and_does_not_reload() -> None:
+    once = page(example_fleet())
+
+    assert "refresh" not in once
+    assert "reload" not in once
+    assert '>2026-11-21 13:00:00 CET</time><span id="age"></span>, once: what came after' in once
+
+    again = page(example_fleet(), every_seconds=300)
+    assert '<meta http-equiv="refresh" content="60">' in again
+    assert ", and again each 5 min." in again
 
 
 @pytest.mark.parametrize(
@@ -241,9 +255,9 @@ def test_names_are_text_and_never_markup() -> None:
 def test_the_page_needs_no_script_and_nothing_from_elsewhere() -> None:
     shape = Shape(page(example_fleet()))
 
-    assert "script" not in shape.tags
+    # It tells the age of the page, and that is all.
+    assert shape.tags.count("script") == 1
     assert shape.addresses == ["data:,", "load_data.csv"]
-    assert '<meta http-equiv="refresh" content="60">' in page(example_fleet())
 
 
 def test_a_lost_broker_is_said_on_the_page() -> None:

@@ -8,15 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gleaner.cli.meant import meant
+from gleaner.cli.past import simulated
 from gleaner.cli.usage import (
     as_csv,
-    gpu_called,
     history_table,
     host_table,
     no_such_gpu,
-    simulated,
+    the_one,
     usage_table,
 )
+from tests.builders import NOW
 from tests.cli.fleets import example_fleet
 from tests.web.example import gpu_id
 
@@ -101,17 +103,28 @@ def test_no_name_in_csv_is_computed_by_a_spreadsheet() -> None:
     assert as_csv(("user",), [{"user": "=1+1"}, {"user": "-"}]) == "user\n'=1+1\n'-\n"
 
 
-def test_a_series_is_of_one_gpu_however_it_is_called() -> None:
-    fleet = example_fleet()
+def test_a_series_is_of_one_gpu_or_node_however_it_is_called() -> None:
+    def asked(target: str, *, of_host: bool = False) -> dict[str, Any] | None:
+        return the_one(meant(example_fleet(), target, {"boreas": "North"}), of_host=of_host)
 
-    assert gpu_called(fleet, "atlas:5") == gpu_id("atlas", 5)
-    assert gpu_called(fleet, "gpu-atlas-0004") == gpu_id("atlas", 4)
-    assert gpu_called(fleet, "gpu-atlas") is None
-    assert gpu_called(fleet, "atlas:99") is None
+    assert asked("atlas:5") == asked("atlas-5") == {"gpu": gpu_id("atlas", 5)}
+    assert asked("gpu-atlas-0004") == {"gpu": gpu_id("atlas", 4)}
+    assert asked("North") == {"node": "boreas"}
+    assert asked("North", of_host=True) == {"node": "boreas", "of": "host"}
+    for several in ("gpu-atlas", "atlas:0,1", "atlas:99"):
+        assert asked(several) is None
+    assert asked("atlas:5", of_host=True) is None
+
+
+def test_a_gpu_that_a_node_has_not_is_told_with_those_that_it_has() -> None:
+    def told(target: str) -> str | None:
+        return no_such_gpu(meant(example_fleet(), target, {}), target, NOW)
+
+    assert told("atlas:99") == "node atlas has no GPU 99; it has 0, 1, 2, 3, 4, 5, 6, 7"
     assert (
-        no_such_gpu(fleet, "atlas:99") == "node atlas has no GPU 99; it has 0, 1, 2, 3, 4, 5, 6, 7"
+        told("atlas:0,1") == "atlas:0,1 is not one GPU, but atlas:0, atlas:1: ask for one of them"
     )
-    assert no_such_gpu(fleet, "nobody:0") is None
+    assert told("nobody:0") is None
 
 
 def test_what_is_simulated_is_said_of_all_nodes_or_of_one() -> None:

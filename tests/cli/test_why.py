@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gleaner.bus.messages import Inventory
-from gleaner.cli.why import Answer, NotFound, why
+from gleaner.bus.messages import Blocker, Inventory
+from gleaner.cli.why import Answer, NotFound, lines, why
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import Example, gpu_id
@@ -49,6 +49,30 @@ def test_three_letters_are_too_few_for_a_uuid() -> None:
 
 def test_a_node_means_all_its_gpus() -> None:
     assert len(why(example_fleet(), "atlas")) == 8
+
+
+def test_what_stands_against_all_gpus_is_said_once() -> None:
+    first, second = Blocker(code="person", text="ann is here"), Blocker(code="hot", text="90 °C")
+    answers = [
+        Answer(what="n1:0", note="idle", blockers=(first,)),
+        Answer(what="n1:1", note="idle", blockers=(first, second)),
+    ]
+
+    assert [*lines(answers)] == [
+        "all 2:",
+        "  - ann is here",
+        "n1:0: idle",
+        "n1:1: idle",
+        "  - 90 °C",
+    ]
+    free = Answer(what="n1:2", note="idle", blockers=())
+    assert [*lines([answers[0], free])] == [
+        "n1:0: idle",
+        "  - ann is here",
+        "n1:2: idle",
+        "  nothing stands against it",
+    ]
+    assert [*lines(answers[:1])] == ["n1:0: idle", "  - ann is here"]
 
 
 def test_a_node_without_a_gpu_says_so() -> None:

@@ -161,7 +161,11 @@ async def test_quotas_say_who_stands_where(store: Store) -> None:
 async def test_latencies_are_told_by_stage(tmp_path: Path) -> None:
     async with Store(url(tmp_path)) as store:
         for number in range(1, 101):
-            stages = {"noticed_to_term": number / 1000, "term_to_exit": float(number)}
+            stages = {
+                "noticed_to_term": number / 1000,
+                "term_to_exit": float(number),
+                "noticed_to_clear": number + 0.5,
+            }
             event = a_run(number, "evicted", number, run=f"r{number}", stages=stages)
             await store.write(numbers(event), now=NOW)
 
@@ -174,6 +178,7 @@ async def test_latencies_are_told_by_stage(tmp_path: Path) -> None:
     }  # fmt: skip
     assert stages_told["term_to_exit"]["p90_seconds"] == 90
     assert stages_told["exit_to_clear"]["count"] == 0
+    assert (told[-1]["stage"], told[-1]["max_seconds"]) == ("noticed_to_clear", 100.5)
     assert stages_told["exit_to_clear"]["p50_seconds"] is None
 
 

@@ -33,7 +33,9 @@ from gleaner.fleet import Fleet, NodeView
 from gleaner.settings import AccountingSettings
 from services.recorder import daily
 from services.recorder.daily_file import DailyFiles, append, daily_files
+from tests.builders import NOW
 from tests.bus.test_fleet import delivery
+from tests.web.example import Example
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SEED_AT = datetime.fromtimestamp(1616584347, UTC)
@@ -234,6 +236,24 @@ async def test_each_node_has_a_folder_and_each_day_a_file(tmp_path: Path) -> Non
         assert (len(first), len(second)) == (3, 3)
         stamps = [int(row[0]) for row in first[1:] + second[1:]]
         assert stamps == [stamps[0] + 60 * n for n in range(4)]
+
+
+async def test_beside_the_tables_of_a_simulated_node_it_is_said_that_it_is_one(
+    tmp_path: Path,
+) -> None:
+    story = Daily(tmp_path, MemoryBroker())
+    async with MemoryBus(story.broker, "recorder", "main") as bus:
+        writer = story.start(bus)
+        story.now = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
+        for node, source in (("n1", "nvml"), ("sim-0", "simulated")):
+            is_what = Example(NOW).inventory(node, "H100", 1, 80, notices="check", source=source)
+            await story.say(is_what, a_gpu(SEED, at=story.now, node=node), a_beat(story.now, node))
+        await writer.look()
+
+    assert [path.name for path in (tmp_path / "n1").iterdir()] == ["20261121_gpu_stats.csv"]
+    said = (tmp_path / "sim-0" / "SIMULATED.txt").read_text()
+    assert said.startswith("From 2026-11-21 22:58 UTC on the GPUs of sim-0 were simulated")
+    assert len(table(tmp_path / "sim-0" / "20261121_gpu_stats.csv")) == 2
 
 
 async def test_a_restart_writes_no_second_heading_and_no_row_twice(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.cli import export_data
-from gleaner.cli.export_data import Wish, export_from, format_of, parse_instant
+from gleaner.cli.export_data import Wish, export_from, format_of
 from gleaner.client import Client, RequestFailed
 from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
 from services.recorder.store import Store
@@ -168,6 +168,23 @@ async def test_what_makes_no_sense_is_refused_and_leaves_no_file(
     assert list(tmp_path.glob("*.csv")) == []
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+async def test_nothing_comes_out_before_there_is_an_answer(
+    client: Client, capfdbinary: pytest.CaptureFixture[bytes], form: export.Format
+) -> None:
+    with pytest.raises(RequestFailed, match="no node named 'nobody'"):
+        await export_from(client, "-", Wish(what="events", form=form, node="nobody"))
+
+    assert capfdbinary.readouterr() == (b"", b"")
+
+
+async def test_a_name_may_be_as_long_as_a_name_can_be(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / f"{'x' * 251}.csv"
+
+    assert await export_from(client, str(file), Wish(what="events", form="csv"))
+    assert [*tmp_path.iterdir()] == [file]
+
+
 class Forgetful:
     """A recorder that goes away after the first page, and may come back."""
 
@@ -177,6 +194,7 @@ class Forgetful:
         self.asked = 0
         self.silent_for = 10**9
         self.answers_first = True
+        self.looked_back_to: datetime | None = None
 
     def answer(self, query: Any) -> None:
         self.asked += 1
@@ -184,9 +202,14 @@ class Forgetful:
         waits = query.cursor is not None or not self.answers_first
         if waits and self.asked <= self.answers_first + self.silent_for:
             return
-        row = {"node": "n1", "sequence": self.asked}
         self.bus.publish(
-            HistoryAnswer(client=query.client, id=query.id, rows=(row,), cursor=cursor)
+            HistoryAnswer(
+                client=query.client,
+                id=query.id,
+                rows=({"node": "n1", "sequence": self.asked},),
+                cursor=cursor,
+                looked_back_to=None if cursor else self.looked_back_to,
+            )
         )
 
 
@@ -220,6 +243,17 @@ async def test_a_recorder_that_restarts_is_waited_for(tmp_path: Path, impatient:
         assert await export_from(client, str(file), Wish(what="events", form="csv")) == 2
 
     assert len(file.read_text().splitlines()) == 3
+
+
+async def test_what_cannot_all_be_searched_just_now_is_no_file(tmp_path: Path) -> None:
+    broker, file = MemoryBroker(), tmp_path / "a.csv"
+    recorder = Forgetful(broker)
+    recorder.silent_for, recorder.looked_back_to = 0, NOW
+    async with recorder.bus, a_client(broker) as client:
+        with pytest.raises(Incomplete, match="older than 2026-11-21T12:00:00Z is being indexed"):
+            await export_from(client, str(file), Wish(what="events", form="csv", user="ann"))
+
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(("silent_for", "rows"), [(3, 2), (10**9, None)])
@@ -269,28 +303,11 @@ def test_parquet_is_whole_in_groups_too(tmp_path: Path, monkeypatch: pytest.Monk
     assert file.read().column("sequence").to_pylist() == [*range(35)]
 
 
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [
-        ("7d", NOW - timedelta(days=7)),
-        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
-        ("2026-11-01T08:00", datetime(2026, 11, 1, 8, tzinfo=UTC)),
-        ("2026-11-01T08:00+01:00", datetime(2026, 11, 1, 7, tzinfo=UTC)),
-    ],
-)
-def test_times_are_told_as_people_do(text: str, at: datetime) -> None:
-    assert parse_instant(text, NOW) == at
-
-
-@pytest.mark.parametrize("text", ["", "soon", "7", "2026-13-01", "99999999999d"])
-def test_what_is_no_time_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time; expected"):
-        parse_instant(text, NOW)
-
-
 def test_the_format_is_that_of_the_name_unless_it_is_given() -> None:
     found = [format_of(name, None) for name in ("a.json", "b.PARQUET", "c.csv", "d", "-")]
 
     assert found == ["json", "parquet", "csv", "csv", "csv"]
-    assert format_of("a.json", "csv") == "csv"
+    assert format_of("a.json", "csv") == format_of("a.xlsx", "csv") == "csv"
+    with pytest.raises(ValueError, match=r"a\.xlsx does not say which: it is one of csv, json"):
+        format_of("a.xlsx", None)
     assert export_data.PAGE_ROWS == 1000

@@ -54,6 +54,19 @@ def nothing(_: str) -> None:
     """Say nothing."""
 
 
+async def test_a_copy_takes_the_place_of_no_device_or_pipe(tmp_path: Path) -> None:
+    where = file_in(tmp_path)
+    async with Store(where("a")):
+        pass
+    pipe = tmp_path / "b.sqlite"
+    os.mkfifo(pipe)
+
+    with pytest.raises(Fatal, match=r"b\.sqlite: it is no file"):
+        await copy(where("a"), where("b"), nothing)
+    assert pipe.is_fifo()
+    assert words(await examine(where("b"))) == "it is no file"
+
+
 async def moved_and_back(there: Place, here: Place) -> None:
     await fill(here("a"))
     before = await everything(here("a"))

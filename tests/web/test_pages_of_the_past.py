@@ -16,7 +16,7 @@ from gleaner.bus.messages import HistoryAnswer, HistoryQuery, RecorderState
 from tests.builders import NOW
 from tests.web.canned import a_run, bucket, gpu_event, hours_of_the_week, tell, use
 from tests.web.conftest import Web
-from tests.web.example import MARKUP
+from tests.web.example import MARKUP, gpu_id
 from tests.web.test_app import words
 
 PAGES = ("/node/atlas", "/node/atlas/gpu/0", "/usage", "/history", "/history?what=runs")
@@ -343,7 +343,7 @@ async def test_names_are_text_and_never_markup(busy: Web, path: str) -> None:
             "usage:group": [{"group": MARKUP, **use(1)}],
             "usage:model": [{"model": MARKUP, **use(1)}],
             "usage:day": [{"day": MARKUP, **use(1)}],
-            "quotas": [{"user": MARKUP, "month": MARKUP, "gpu_hours": 1}],
+            "quotas": [{"user": MARKUP, "gpu_hours": 1, "quota_gpu_hours": 2}],
             "latencies": [LATENCY | {"stage": MARKUP}],
             "series": f"{MARKUP} is wrong",
         },
@@ -534,8 +534,50 @@ async def test_the_api_says_in_a_sentence_what_it_does_not_know(
     assert answer.json()["detail"].startswith(told)
 
 
-async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+async def test_before_there_is_history_one_card_says_when_there_will_be(busy: Web) -> None:
     tell(busy, {})
+    begun = RecorderState(database="sqlite", oldest={"samples": NOW}, at=NOW)
+    await busy.say([begun])
+
+    page = await text(busy, "/usage")
+    assert "The first five minutes, from 12:00 UTC on, appear here at about 12:07 UTC." in page
+    assert "Then this page tells GPU-hours over time" in page
+    assert "By user" not in page
+    day = await text(busy, "/node/atlas/gpu/0?range=day")
+    assert "appear here at about 12:07 UTC. The last hour is drawn sooner" in day
+    assert "within two minutes" in await text(busy, "/node/atlas/gpu/0?range=hour")
+
+    await busy.say([begun.model_copy(update={"oldest": {"days": NOW - timedelta(days=3)}})])
+    page = await text(busy, "/usage")
+    assert "Nothing to show Nothing was recorded in this time." in page
+    assert "Then this page" not in page
+
+
+async def test_who_has_used_nothing_is_not_told_that_nothing_was_recorded(busy: Web) -> None:
+    standing = {"user": "alice", "gpu_hours": 0, "quota_gpu_hours": None}
+    tell(busy, {"usage:node": [use(0, node="atlas", idle_hours=4.0)], "quotas": [standing]})
+
+    page = await text(busy, "/usage")
+
+    assert "By user Nobody used a GPU in this time." in page
+    assert "Our workloads No workload of ours ran in this time." in page
+    assert "Quotas this month Nobody has a quota" in page
+
+
+async def test_a_gpu_is_found_by_its_name_in_an_address(busy: Web) -> None:
+    asked = tell(busy, {})
+
+    for path in ("/node/atlas/gpu/atlas:5", "/node/atlas/gpu/5"):
+        assert "GPU 5 of atlas" in await text(busy, path)
+    asked.clear()
+    page = await text(busy, "/history?gpu=atlas:5")
+
+    assert [one.gpu for one in asked if one.what == "events"] == [gpu_id("atlas", 5)]
+    assert f"Of GPU {gpu_id('atlas', 5)} only." in page
+
+
+async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> None:
+    tell(busy, {"usage:weekday_hour": hours_of_the_week(lambda day, hour: 0.1)})
     state = RecorderState(
         database="sqlite",
         problem="gleaner.sqlite: disk is full",

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,15 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Csv = Annotated[bool, typer.Option("--csv", help="As CSV, for spreadsheets.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", help="From when: 12h or 30d (ago), 2026-11-01, 2026-11-01T08:00 (UTC)."
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", help="Until when, written as `--since`; else until now.")
+]
 
 
 class Failed(Exception):
@@ -70,7 +80,7 @@ def load(config: Path | None) -> Settings:
 def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
     """Do it; what the bus or the scheduler refuses is a failure."""
     from gleaner.client import RequestFailed
-    from gleaner.runtime import Fatal
+    from gleaner.runtime import Fatal, Misconfigured
 
     logging.basicConfig(level=logging.WARNING, format="gleaner: %(message)s", stream=sys.stderr)
     try:
@@ -83,6 +93,8 @@ def wait_for(doing: Coroutine[Any, Any, Any]) -> Any:
             else ""
         )
         raise Failed(f"{error}{hint}") from error
+    except Misconfigured as error:
+        raise Failed(str(error), code=EXIT_USAGE) from error
     except Fatal as error:
         raise Failed(str(error)) from error
 
@@ -101,3 +113,28 @@ def seconds_of(option: str, text: str) -> float:
     if seconds > _LONGEST_SECONDS:
         raise Failed(f"{option}: {text} is more than a hundred years", code=EXIT_USAGE)
     return seconds
+
+
+def span_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Return the instants that `--since` and `--until` name, if they make sense."""
+    from gleaner.cli.words import parse_instant
+
+    now = datetime.now(UTC)
+    found: list[datetime | None] = []
+    for option, text in (("--since", since), ("--until", until)):
+        try:
+            found.append(None if text is None else parse_instant(text, now))
+        except ValueError as error:
+            raise Failed(f"{option}: {error}", code=EXIT_USAGE) from error
+    begin, end = found
+    if begin is not None and begin >= now:
+        raise Failed(f"--since: {since} is not past; nothing is recorded yet", code=EXIT_USAGE)
+    if begin is not None and end is not None and begin >= end:
+        raise Failed(f"--since: {since} is not before --until {until}", code=EXIT_USAGE)
+    return begin, end
+
+
+def refuse_both(*, as_json: bool, as_csv: bool) -> None:
+    """Refuse two formats at once."""
+    if as_json and as_csv:
+        raise Failed("--json or --csv, not both", code=EXIT_USAGE)

@@ -25,15 +25,24 @@ databases = group("Look after the recorder's database.")
 commands.add_typer(databases, name="database", rich_help_panel=START)
 
 DatabaseUrl = Annotated[
-    str | None, typer.Argument(help="sqlite:///path, postgresql://…; the recorder's without it.")
+    str | None,
+    typer.Argument(
+        help="sqlite:////a/path or postgresql://user@host/name; without it the recorder's, by the "
+        "configuration."
+    ),
 ]
 
 
-@databases.command("check", epilog="Example: `gleaner database check --json`")
+@databases.command(
+    "check",
+    epilog="Examples: `gleaner database check`, "
+    "`gleaner database check sqlite:////srv/backup/gleaner.sqlite`",
+)
 def database_check(url: DatabaseUrl = None, as_json: Json = False, config: Config = None) -> None:
     """Say whether a database is whole, and what is in it; also beside a recorder.
 
-    Reads all of it. Status 1 if this version of Gleaner cannot use it.
+    Changes nothing. Reads all of it, which takes a while. Status 1 if this version of Gleaner
+    cannot use it.
     """
     view = _database()
     found = wait_for(view.check(load(config), url))
@@ -54,7 +63,8 @@ def database_check(url: DatabaseUrl = None, as_json: Json = False, config: Confi
 def database_migrate(url: DatabaseUrl = None, config: Config = None) -> None:
     """Bring a database up to date, ahead of the recorder, which does so when it starts.
 
-    A file of an earlier version is also written anew, so that it can shrink from then on.
+    The recorder has to be stopped. A file of an earlier version is also written anew, so that it
+    can shrink from then on.
     """
     print(wait_for(_database().migrate(load(config), url)))
 
@@ -65,8 +75,8 @@ def database_migrate(url: DatabaseUrl = None, config: Config = None) -> None:
     "postgresql://gleaner@db1/gleaner`",
 )
 def database_copy(
-    source: Annotated[str, typer.Argument(help="sqlite:///path or postgresql://user@host/name")],
-    target: Annotated[str, typer.Argument(help="Another one, which is empty.")],
+    source: Annotated[str, typer.Argument(help="sqlite:////a/path or postgresql://user@host/name")],
+    target: Annotated[str, typer.Argument(help="Another one, which is empty; a file is made.")],
     config: Config = None,
 ) -> None:
     """Copy everything from one database into another, all or nothing, and count it there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +13,12 @@ from gleaner.cli.commands.common import (
     LOOK,
     Config,
     Failed,
+    Since,
+    Until,
     group,
     load,
     seconds_of,
+    span_of,
     wait_for,
 )
 
@@ -22,23 +26,30 @@ What = Literal["sessions", "samples", "host_samples", "events", "runs"]
 Format = Literal["csv", "json", "parquet"]
 
 commands = group()
-exports = group("Write what is known for other programs.")
+exports = group("Write what is known into files, for other programs.")
 commands.add_typer(exports, name="export", rich_help_panel=LOOK)
 
 
 @exports.command("site", epilog="Example: `gleaner export site /var/www/html/gpus --every 5m`")
 def export_site(
-    directory: Annotated[Path, typer.Argument(help="Of any web server; made if it is missing.")],
+    directory: Annotated[str, typer.Argument(help="Of any web server; made if it is missing.")],
     every: Annotated[
-        str | None, typer.Option("--every", help="30s, 5m…: go on until Ctrl-C; once without it.")
+        str | None,
+        typer.Option("--every", help="Again each 30s, 5m… until Ctrl-C, a second at least."),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Write `index.html`, which needs no script, and `load_data.csv` for a plain web server.
+    """Write how things are now: `index.html`, which needs no script, and `load_data.csv`.
 
-    Both are replaced as a whole. A host that is silent stays on the page as it was last known.
+    For a plain web server. Both are replaced as a whole. A host that is silent stays on the page
+    as it was last known. The page tells when it was written; with `--every` it reloads itself, and
+    says when nobody writes it any more.
     """
     seconds = None if every is None else max(1.0, seconds_of("--every", every))
+    if not directory:
+        # It would be the folder that somebody happens to be in.
+        raise Failed("DIRECTORY is empty; . is this one", code=EXIT_USAGE)
+    folder = Path(directory)
     try:
         from gleaner.cli import export_site as site
     except ModuleNotFoundError as error:
@@ -46,55 +57,59 @@ def export_site(
             raise
         raise Failed("`gleaner export site` needs Jinja2: pip install 'gleaner[web]'") from error
     try:
-        wait_for(site.export(load(config), directory, seconds, site.to_standard_error))
+        wait_for(site.export(load(config), folder, seconds, site.to_standard_error))
     except OSError as error:
-        raise Failed(site.describe(error, directory)) from error
+        raise Failed(site.describe(error, folder)) from error
 
 
 @exports.command(
     "data",
-    epilog="Examples: `gleaner export data sessions sessions.csv --since 2026-01-01`, "
+    epilog="Examples: `gleaner export data sessions 10.csv --since 2026-10-01 --until 2026-11-01`, "
     "`gleaner export data events - --format json --node gpu1 | jq`",
 )
 def export_data(
-    what: Annotated[What, typer.Argument(help="sessions: who had which GPU, and what it used.")],
+    what: Annotated[
+        What,
+        typer.Argument(
+            help="sessions: who had which GPU from when to when, and what it used; samples: "
+            "readings of GPUs; host_samples: those of the nodes themselves; events; runs."
+        ),
+    ],
     file: Annotated[
         str, typer.Argument(help="Written as a whole or not at all; - is standard output.")
     ],
     form: Annotated[
-        Format | None, typer.Option("--format", help="By default as the name of the file ends.")
+        Format | None,
+        typer.Option("--format", help="By default as the name of the file ends, else csv."),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="From when: 7d (ago), 2026-11-01, 2026-11-01T08:00 (UTC)."),
-    ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Until when, as `--since`.")] = None,
+    since: Since = None,
+    until: Until = None,
     node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Only of this person; of sessions and runs.")
+        str | None,
+        typer.Option("--user", help="Only of this person; not of samples, which have several."),
     ] = None,
     config: Config = None,
 ) -> None:
     """Write everything that is recorded, newest first, however much that is.
 
-    Units stand in the names of the columns. If the recorder restarts meanwhile, it is waited for;
-    if it stays away, nothing is written and the status is 1. Parquet needs the extra `parquet`.
+    Units stand in the names of the columns, times are UTC. If the recorder restarts meanwhile, it
+    is waited for; if it stays away, nothing is written and the status is 1. Parquet needs the
+    extra `parquet`.
     """
-    from datetime import UTC, datetime
-
     from gleaner.cli import export_data as data
     from gleaner.export import Incomplete, NoParquet
 
-    now = datetime.now(UTC)
-    times: dict[str, datetime | None] = {"since": None, "until": None}
-    for name, text in (("since", since), ("until", until)):
-        try:
-            times[name] = None if text is None else data.parse_instant(text, now)
-        except ValueError as error:
-            raise Failed(f"--{name}: {error}", code=EXIT_USAGE) from error
-    wish = data.Wish(what=what, form=data.format_of(file, form), node=node, user=user, **times)
+    begin, end = span_of(since, until)
+    if not file:
+        raise Failed("FILE is empty; - is standard output", code=EXIT_USAGE)
     try:
-        rows = wait_for(data.export(load(config), file, wish))
+        form = data.format_of(file, form)
+    except ValueError as error:
+        raise Failed(f"--format: {error}", code=EXIT_USAGE) from error
+    wish = data.Wish(what=what, form=form, since=begin, until=end, node=node, user=user)
+    try:
+        done = wait_for(data.export(load(config), file, wish))
     except NoParquet as error:
         raise Failed(str(error)) from error
     except Incomplete as error:
@@ -103,6 +118,9 @@ def export_data(
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise Failed(f"{error.filename or file}: {error.strerror}") from error
+        name = "standard output" if file == "-" else file
+        raise Failed(f"{name}: {error.strerror}") from error
     if file != "-":
-        print(f"{file}: {rows} {what}")
+        print(f"{file}: {done.rows} {what}")
+    if done.simulated:
+        print(f"gleaner: {done.simulated}", file=sys.stderr)

@@ -16,10 +16,13 @@ from gleaner.cli.commands.common import (
     Csv,
     Failed,
     Json,
+    Since,
+    Until,
     group,
     load,
+    refuse_both,
     screen,
-    seconds_of,
+    span_of,
     wait_for,
 )
 from gleaner.figures import By, columns_of
@@ -27,21 +30,39 @@ from gleaner.figures import By, columns_of
 if TYPE_CHECKING:
     from gleaner.cli.usage import Found
 
+EVENTS = 20
+MOST_POINTS = 5000
+"""That the recorder gives."""
+
 commands = group()
 
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner events --follow`, `gleaner events --user ann --state held -n 50`",
+    epilog="Examples: `gleaner events --follow -n 5`, `gleaner events --user ann --state held`, "
+    "`gleaner events --since 12h -n 500`",
 )
 def events(
     config: Config = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="As they happen, from now on, until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--follow",
+            "-f",
+            help="Show what happens from now on until Ctrl-C; with `-n` or `--since` first what "
+            "was before.",
+        ),
     ] = False,
+    since: Since = None,
+    until: Until = None,
     node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="Only of this kind: gpu, people, run, problem…")
+        str | None,
+        typer.Option(
+            "--kind",
+            help="Only of this kind: gpu, people, run, problem, node_started, short_process or "
+            "overflow.",
+        ),
     ] = None,
     user: Annotated[
         str | None, typer.Option("--user", help="Only those that name this person.")
@@ -54,39 +75,58 @@ def events(
         typer.Option("--state", help="Only changes into this state: busy, held, running, evicted…"),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="How many of the newest; not with --follow.")
-    ] = 20,
+        int | None,
+        typer.Option("--limit", "-n", min=1, help=f"How many of the newest. [default: {EVENTS}]"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, one event a line, for programs.")
     ] = False,
 ) -> None:
-    """Show what happened: GPUs, people and runs; times are UTC."""
+    """Show what happened, oldest first: changes of GPUs, people, runs, problems; times are UTC.
+
+    Readings are no events: `gleaner history` and `gleaner export data samples` have them.
+    """
     from gleaner.cli import events as record
 
     def say(row: record.Row) -> None:
         print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
 
-    settings = load(config)
+    begin, end = span_of(since, until)
     filters = {"kind": kind, "user": user, "entry": entry, "state": state}
+    if follow and (until is not None or any(one is not None for one in filters.values())):
+        raise Failed("--follow can be narrowed by --node and --since only", code=EXIT_USAGE)
+    if kind == "samples":
+        raise Failed("--kind: samples are no events; see `gleaner history`", code=EXIT_USAGE)
+    settings = load(config)
+    wish = record.Wish(limit=limit or EVENTS, node=node, since=begin, until=end, **filters)
     if follow:
-        if any(filters.values()):
-            raise Failed("--follow can be narrowed by --node only", code=EXIT_USAGE)
-        wait_for(record.follow(settings, node=node, say=say))
+        before = wish if limit is not None or since is not None else None
+        wait_for(record.follow(settings, node=node, say=say, before=before))
         return
-    for row in wait_for(record.history(settings, limit=limit, node=node, **filters)):
+    found = wait_for(record.history(settings, wish))
+    for row in found.rows:
         say(row)
+    for line in found.asides:
+        print(f"gleaner: {line}", file=sys.stderr)
 
 
 @commands.command(
     rich_help_panel=LOOK,
-    epilog="Examples: `gleaner usage`, `gleaner usage --by month --since 365d --csv`",
+    epilog="Examples: `gleaner usage`, `gleaner usage --by month --since 365d --csv`, "
+    "`gleaner usage --since 2026-10-01 --until 2026-11-01`",
 )
 def usage(
     config: Config = None,
     by: Annotated[
-        By, typer.Option("--by", help="A row for each of these; `hour` is the hour of the day.")
+        By,
+        typer.Option(
+            "--by",
+            help="A row for each of these; `hour` is the hour of the day, `weekday_hour` that of "
+            "each day of the week.",
+        ),
     ] = "user",
-    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "30d",
+    since: Since = "30d",
+    until: Until = None,
     node: Annotated[str | None, typer.Option("--node", help="Only of this node.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="Only of this person.")] = None,
     as_json: Json = False,
@@ -94,13 +134,16 @@ def usage(
 ) -> None:
     """Say who used how many GPU-hours, or when and where they were used.
 
-    Several users of one GPU count in full each, as `shared`.
+    Of the GPU-hours: `busy` where it was worked with, `held` where whoever had it did nothing,
+    `shared` where others had it, too, and each has them in full. Days and hours of the day are
+    those of the recorder's time zone.
     """
     from gleaner.cli import usage as figures
 
-    seconds = seconds_of("--since", since)
+    begin, end = span_of(since, until)
+    refuse_both(as_json=as_json, as_csv=as_csv)
     found = wait_for(
-        figures.usage(load(config), by=by, since_seconds=seconds, node=node, user=user)
+        figures.usage(load(config), by=by, since=begin, until=end, node=node, user=user)
     )
     columns = columns_of("usage", by, of_one_user=user is not None)
     _show_figures(found, columns, figures.usage_table, as_json=as_json, as_csv=as_csv)
@@ -114,11 +157,17 @@ def usage(
 def history(
     target: Annotated[
         str,
-        typer.Argument(help="A GPU (NODE:INDEX or its UUID, in full once it is gone), or a node."),
+        typer.Argument(
+            help="A GPU (NODE:INDEX, or its UUID: in full once it is gone), or a node: its GPUs "
+            "on average."
+        ),
     ],
     config: Config = None,
-    since: Annotated[str, typer.Option("--since", help="How far back: 12h, 30d, 52w.")] = "1d",
-    points: Annotated[int, typer.Option("--points", min=1, help="About how many rows.")] = 24,
+    since: Since = "1d",
+    until: Until = None,
+    points: Annotated[
+        int, typer.Option("--points", min=1, max=MOST_POINTS, help="About how many rows.")
+    ] = 24,
     host: Annotated[
         bool,
         typer.Option("--host", help="Of a node: its own CPU, memory, network and fullest disk."),
@@ -126,12 +175,16 @@ def history(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Show how a GPU or node fared, at the resolution that fits; times are UTC."""
+    """Show how a GPU or node fared, oldest first, at the resolution that fits; times are UTC.
+
+    By default the last day, hour by hour.
+    """
     from gleaner.cli import usage as figures
 
-    seconds = seconds_of("--since", since)
+    begin, end = span_of(since, until)
+    refuse_both(as_json=as_json, as_csv=as_csv)
     found = wait_for(
-        figures.history(load(config), target, since_seconds=seconds, points=points, of_host=host)
+        figures.history(load(config), target, since=begin, until=end, points=points, of_host=host)
     )
     columns = columns_of("series", of_host=host)
     table = figures.host_table if host else figures.history_table
@@ -143,8 +196,6 @@ def _show_figures(
 ) -> None:
     from gleaner.cli import usage as figures
 
-    if as_json and as_csv:
-        raise Failed("--json or --csv, not both", code=EXIT_USAGE)
     if found.simulated:
         print(f"gleaner: {found.simulated}", file=sys.stderr)
     if as_json:

@@ -19,6 +19,7 @@ from gleaner.cli.commands.common import (
     Json,
     group,
     load,
+    refuse_both,
     screen,
     wait_for,
 )
@@ -97,7 +98,10 @@ def why(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Say why nothing (more) runs on a GPU, or why a workload does not."""
+    """Say why nothing (more) runs on a GPU, or why a workload does not.
+
+    Of a node it is said of each GPU; what stands against all of them is said once, first.
+    """
     wait_for(_why(load(config), target, as_json=as_json))
 
 
@@ -107,18 +111,13 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
 
     async with view.watched_fleet(settings) as fleet:
         try:
-            answers = reasons.why(view.now_of(fleet), target)
+            answers = reasons.why(view.now_of(fleet), target, settings.web.display_names)
         except reasons.NotFound as error:
             raise Failed(str(error)) from error
     if as_json:
         print(json.dumps([answer.as_json() for answer in answers], indent=2))
         return
-    for answer in answers:
-        print(f"{answer.what}: {answer.note}")
-        for blocker in answer.blockers:
-            print(f"  - {blocker.text}")
-        if not answer.blockers:
-            print("  nothing stands against it")
+    print(*reasons.lines(answers), sep="\n")
 
 
 @commands.command(
@@ -128,8 +127,11 @@ async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
 def free(
     model: Annotated[str, typer.Option("--model", help="Part of the model's name: h100.")] = "",
     memory: Annotated[
-        str, typer.Option("--memory", help="At least so much on each GPU: 40G (10^9 bytes), 24GiB.")
-    ] = "0",
+        str | None,
+        typer.Option(
+            "--memory", help="At least so much in all on each GPU: 40G (40 · 10^9 bytes), 24GiB."
+        ),
+    ] = None,
     count: Annotated[
         int,
         typer.Option("--number", "-n", min=1, help="How many you need, of one model on one node."),
@@ -144,10 +146,12 @@ def free(
     """
     from gleaner.cli import free as view
 
+    refuse_both(as_json=as_json, as_csv=as_csv)
     try:
-        wish = view.Wish(model=model, memory_bytes=view.parse_bytes(memory), count=count)
+        memory_bytes = 0.0 if memory is None else view.parse_bytes(memory)
     except ValueError as error:
         raise Failed(f"--memory: {error}", code=EXIT_USAGE) from error
+    wish = view.Wish(model=model, memory_bytes=memory_bytes, count=count)
     fleet = wait_for(_now(load(config)))
     offers = view.free(fleet, wish)
     if as_json:
@@ -169,6 +173,7 @@ def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> 
     """
     from gleaner.cli import users as view
 
+    refuse_both(as_json=as_json, as_csv=as_csv)
     fleet = wait_for(_now(load(config)))
     if as_json:
         print(json.dumps(view.as_json(fleet), indent=2))
@@ -180,7 +185,10 @@ def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> 
 
 @commands.command(rich_help_panel=LOOK, epilog="Example: `gleaner top`, then `/` and `h100 idle`")
 def top(config: Config = None) -> None:
-    """Watch the fleet in the terminal: GPUs, users and runs, to sort, to filter and to ask why."""
+    """Watch the fleet in the terminal: GPUs, users and runs, to sort, to filter and to ask why.
+
+    The keys stand at the bottom; `q` ends it.
+    """
     if not sys.stdout.isatty():
         raise Failed("`gleaner top` needs a terminal; `gleaner status` writes anywhere")
     try:

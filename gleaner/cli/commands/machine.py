@@ -95,7 +95,11 @@ def health(
     ],
     config: Config = None,
 ) -> None:
-    """Say whether a service of this machine lives and has the bus; for watchdogs."""
+    """Say whether a service of this machine lives and has the bus; for watchdogs.
+
+    Status 1 where a restart may help. Of a recorder whose disk is full or whose PostgreSQL is away
+    it does not: it is well, and `gleaner status` says what is wrong.
+    """
     from gleaner.cli.health import health as look
 
     if service not in SERVICES:

@@ -14,7 +14,7 @@ from services.recorder.schema import tables
 from services.recorder.schema.reading import Read
 from services.recorder.values.spans import months
 
-STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear")
+STAGES = ("noticed_to_term", "term_to_exit", "exit_to_clear", "noticed_to_clear")
 _EVERYBODY = "*"
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 

@@ -16,6 +16,7 @@ from services.recorder.schema import tables
 from services.recorder.schema.migrate import Layout, layout_of, tables_of
 from services.recorder.storage import space
 from services.recorder.storage.connect import is_file, name_of, reading, url_of
+from services.recorder.storage.failures import words_of
 from services.recorder.storage.lock import FileLock, InUse, is_server_locked
 
 MISTAKES = 5
@@ -68,20 +69,23 @@ async def examine(database_url: str) -> Examined:
     """Look at a database without changing it, also while a recorder writes to it."""
     url = url_of(database_url)
     name = name_of(url)
-    if is_file(url) and not _is_there(name):
-        return Examined(name=name, findings=(_fail("there is no such file"),))
+    if is_file(url) and (why := _why_not_there(name)):
+        return Examined(name=name, findings=(_fail(why),))
     engine = reading(url)
     try:
         async with engine.connect() as connection:
             return await _examine(connection, name)
     except (SQLAlchemyError, OSError) as error:
-        return Examined(name=name, findings=(_fail(str(getattr(error, "orig", None) or error)),))
+        return Examined(name=name, findings=(_fail(words_of(error)),))
     finally:
         await engine.dispose()
 
 
-def _is_there(name: str) -> bool:
-    return Path(name).is_file()
+def _why_not_there(name: str) -> str | None:
+    path = Path(name)
+    if path.is_file():
+        return None
+    return "it is no file" if path.exists() else "there is no such file"
 
 
 async def _examine(connection: AsyncConnection, name: str) -> Examined:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
@@ -29,7 +31,11 @@ def words_of(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, InUse):
         return str(cause)
-    if isinstance(cause, OSError) and cause.strerror and cause.filename is None:
-        # A server that is away: "[Errno 2] No such file or directory", where its socket was.
-        return f"it cannot be reached ({cause.strerror})"
-    return str(cause)
+    if not isinstance(cause, OSError) or not cause.strerror:
+        return str(cause)
+    if cause.filename is not None:
+        return f"{cause.filename}: {cause.strerror}"
+    # A server that is away: "[Errno 2] No such file or directory", where its socket was. asyncio
+    # says "Connect call failed" and the address instead of why; numbers below 0 are of names.
+    number = cause.errno or 0
+    return f"it cannot be reached ({os.strerror(number) if number > 0 else cause.strerror})"

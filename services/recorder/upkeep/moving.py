@@ -26,6 +26,7 @@ from services.recorder.schema.names import Names
 from services.recorder.storage import space
 from services.recorder.storage.connect import is_file, name_of, url_of, writing
 from services.recorder.storage.database import make_private
+from services.recorder.storage.failures import words_of
 from services.recorder.storage.lock import FileLock, InUse, give_to_owner_of_folder
 
 ROWS = 1000
@@ -97,14 +98,17 @@ async def copy(source_url: str, target_url: str, say: Callable[[str], None]) -> 
             async with _alone(target) as into:
                 return await _fill(connection, into, name_of(target), say)
         path = Path(str(target.database))
+        _refuse_other(path)
         if _has_bytes(path):
             async with _alone(target) as old, old.connect() as found:
                 await _refuse_filled(found, name_of(target))
         unfinished = path.with_name(f"{path.name}.copying")
         _remove(unfinished)
         try:
-            make_private(unfinished)
-            async with _alone(target.set(database=str(unfinished)), is_new=True) as into:
+            with _told_of(name_of(target)):
+                make_private(unfinished)
+            new = target.set(database=str(unfinished))
+            async with _alone(new, name=name_of(target), is_new=True) as into:
                 copied = await _fill(connection, into, name_of(target), say)
             _put_in_place(unfinished, path)
         finally:
@@ -113,9 +117,9 @@ async def copy(source_url: str, target_url: str, say: Callable[[str], None]) -> 
 
 
 @contextlib.asynccontextmanager
-async def _alone(url: URL, *, is_new: bool = False) -> AsyncIterator[AsyncEngine]:
+async def _alone(url: URL, *, name: str = "", is_new: bool = False) -> AsyncIterator[AsyncEngine]:
     """Connect as the one who writes; what goes wrong is told in one line."""
-    name, lock = name_of(url), None
+    name, lock = name or name_of(url), None
     if is_file(url):
         path = Path(str(url.database))
         if not is_new:
@@ -141,7 +145,7 @@ def _told_of(name: str) -> Iterator[None]:
     except InUse as error:
         raise Fatal(f"{name}: {error}; stop the recorder first") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise Fatal(f"{name}: {getattr(error, 'orig', None) or error}") from error
+        raise Fatal(f"{name}: {words_of(error)}") from error
 
 
 async def _make_shrinkable(engine: AsyncEngine) -> bool:
@@ -162,8 +166,15 @@ def _has_bytes(path: Path) -> bool:
 
 
 def _require_file(path: Path) -> None:
-    if not path.is_file():
+    _refuse_other(path)
+    if not path.exists():
         raise Fatal(f"{path}: there is no such file")
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse what is there and no file: a copy would take the place of a device."""
+    if path.exists() and not path.is_file():
+        raise Fatal(f"{path}: it is no file")
 
 
 async def _refuse_filled(connection: AsyncConnection, name: str) -> None:

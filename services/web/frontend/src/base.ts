@@ -71,6 +71,10 @@ export function pauseText(pause: Pause): string {
   return `by ${pause.by}${reason}${until}`;
 }
 
+/** The one form in which a GPU is named: what `gleaner why` takes. */
+export const gpuName = (node: string, gpu: { index: number | null }): string =>
+  `${node}:${shownIndex(gpu)}`;
+
 export const shownIndex = (gpu: { index: number | null }): string =>
   gpu.index === null ? "?" : String(gpu.index);
 

@@ -101,7 +101,7 @@ export class Board {
         gpu: gpu.gpu,
         state,
         fill: String(tenths(gpu.utilization_percent)),
-        words: `GPU ${gpu.index ?? "?"}: ${STATE_TEXT[state] ?? state}, ${who}`,
+        words: `:${gpu.index ?? "?"} ${STATE_TEXT[state] ?? state}, ${who}`,
         model: gpu.model,
         users: usersOf(gpu),
       };

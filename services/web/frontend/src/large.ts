@@ -166,5 +166,5 @@ function change(place: HTMLElement, row: Row, tile: Tile, before: Tile | undefin
   if (before ? before.fill !== tile.fill : place.getAttribute("data-fill") !== tile.fill) {
     place.setAttribute("data-fill", tile.fill);
   }
-  if (!before || before.words !== tile.words) place.title = `${row.name} ${tile.words}`;
+  if (!before || before.words !== tile.words) place.title = `${row.name}${tile.words}`;
 }

@@ -9,6 +9,7 @@ import {
   bar,
   control,
   gpuHref,
+  gpuName,
   heads,
   type Part,
   pauseText,
@@ -117,7 +118,7 @@ function tile(where: Where, node: Node, gpu: Gpu): Part {
 
 function denseTile(where: Where, node: Node, gpu: Gpu): Part {
   const state = shownState(node, gpu);
-  const words = `${node.name} GPU ${shownIndex(gpu)}: ${stateText(state)}, ${who(gpu)}`;
+  const words = `${gpuName(node.name, gpu)} ${stateText(state)}, ${who(gpu)}`;
   return html`<li><a class="tile s-${state}" data-fill=${tenths(gpu.utilization_percent)} href=${gpuHref(where, gpu)} title=${words}></a></li>`;
 }
 
@@ -154,7 +155,7 @@ export function grid(where: Where, overview: Overview, nodes: Node[]): Part {
 
 export function held(where: Where, { first, number }: Some<Held>): Part {
   if (!number) return nothing;
-  const row = (one: Held) => html`<tr role="row"><th role="rowheader" scope="row"><a href=${gpuHref(where, one)}>${one.name} ${shownIndex(one)}</a> <span class="quiet">${one.model}</span></th><td role="cell" data-label="Owner">${one.owner}</td><td role="cell" data-label="Memory" class="number">${amount(one.memory)}</td><td role="cell" data-label="Since" class="number">${since(one.since)}</td><td role="cell" data-label="GPU-hours wasted" class="number"><gl-age data-unit="hours" datetime=${one.since}></gl-age></td></tr>`;
+  const row = (one: Held) => html`<tr role="row"><th role="rowheader" scope="row"><a href=${gpuHref(where, one)}>${gpuName(one.name, one)}</a> <span class="quiet">${one.model}</span></th><td role="cell" data-label="Owner">${one.owner}</td><td role="cell" data-label="Memory" class="number">${amount(one.memory)}</td><td role="cell" data-label="Since" class="number">${since(one.since)}</td><td role="cell" data-label="GPU-hours wasted" class="number"><gl-age data-unit="hours" datetime=${one.since}></gl-age></td></tr>`;
   return html`<section class="node" aria-labelledby="held-title"><header><h2 id="held-title">Held, and doing nothing</h2></header>
     <table role="table" class="held">${heads("GPU", "Owner", "Memory", "Since", "GPU-hours wasted")}
       <tbody role="rowgroup">${repeat(first, (one) => one.gpu, row)}</tbody></table>
