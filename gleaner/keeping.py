@@ -59,7 +59,7 @@ def facts_of(state: RecorderState | None) -> list[str]:
         for name, at in state.shortened.items()
     ]
     if state.lost_events:
-        facts.append(f"{state.lost_events} events never came")
+        facts.append(f"{state.lost_events} events are missing")
     if state.unreadable_messages:
         facts.append(f"{state.unreadable_messages} messages were unreadable")
     facts += [f"kept aside: {name}" for name in state.kept_aside]

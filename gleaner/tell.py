@@ -9,13 +9,16 @@ from typing import Any
 from gleaner.bus.messages import EventKind
 
 _NAMES_TOLD = 3
+BOOTED_SECONDS = 900
+"""A node that starts later did so for another reason."""
 
 
 def tell_event(kind: str, data: Mapping[str, Any]) -> str:
     """Return what a recorded event says; also of a kind that we do not know."""
     match kind:
         case EventKind.NODE_STARTED:
-            return f"node started, version {data.get('version')}, source {data.get('source')}"
+            started = f"node started, version {data.get('version')}, source {data.get('source')}"
+            return started + _tell_boot(data.get("uptime_seconds"))
         case EventKind.GPU:
             reasons = "; ".join(str(reason) for reason in data.get("reasons") or ())
             states = filter(None, (data.get("before"), data.get("state")))
@@ -35,6 +38,13 @@ def tell_event(kind: str, data: Mapping[str, Any]) -> str:
             return f"{data.get('dropped')} events were dropped: nobody recorded them"
         case _:
             return " ".join([kind, *_pairs(data)])
+
+
+def _tell_boot(uptime_seconds: object) -> str:
+    """Say that a host was booted just before its node started."""
+    if not isinstance(uptime_seconds, int | float) or not 0 <= uptime_seconds < BOOTED_SECONDS:
+        return ""
+    return f", {uptime_seconds:.0f} s after its host was booted"
 
 
 def tell_clock(ahead: timedelta) -> str:

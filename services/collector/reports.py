@@ -119,6 +119,7 @@ class Reports:
                     "version": __version__,
                     "source": self._source.name,
                     "gpus": [gpu.gpu for gpu in hardware.gpus],
+                    "uptime_seconds": int(time.clock_gettime(time.CLOCK_BOOTTIME)),
                 },
             )
 

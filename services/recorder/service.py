@@ -14,7 +14,7 @@ from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import AccountingSettings
 from services.recorder.answering import Answering
 from services.recorder.daily_file import daily_files
-from services.recorder.intake.admission import numbers_of, set_aside
+from services.recorder.intake.admission import numbers_of, parts_of, set_aside
 from services.recorder.intake.batch import DeadLetter, Number
 from services.recorder.intake.inbox import Arrival, Inbox
 from services.recorder.intake.latest import Latest
@@ -183,15 +183,20 @@ class Recorder:
                     self._complain(error)
                     await asyncio.sleep(wait)
                     wait = min(longest, wait * 2)
-                elif len(numbers) > 1:
-                    half = len(numbers) // 2
-                    await self._commit(numbers[:half], letters)
-                    await self._commit(numbers[half:], [])
+                elif parts := parts_of(numbers, letters):
+                    for some, others in parts:
+                        await self._commit(some, others)
                     return
                 elif numbers and numbers[0].rows is not None:
-                    numbers, letters = set_aside(numbers[0], letters, words_of(error), _now())
+                    numbers, letters = set_aside(numbers[0], words_of(error), _now())
                 else:
-                    raise
+                    # To end here would be to end again when it is repeated.
+                    logger.error(
+                        "%s: an unreadable message cannot even be kept aside: %s",
+                        self._store.name,
+                        words_of(error),
+                    )
+                    return
             else:
                 if self._trouble:
                     self._go_on()

@@ -7,6 +7,7 @@ kept aside and a new one begun: the nodes still hold what was not recorded.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Self
@@ -26,8 +27,11 @@ from services.recorder.schema.zones import read_zones
 from services.recorder.storage import space
 from services.recorder.storage.condition import Condition, look
 from services.recorder.storage.database import Database
+from services.recorder.storage.failures import UNACCEPTABLE, may_pass, words_of
 from services.recorder.storage.whole import whole
 from services.recorder.values.local_time import LocalTime
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -200,9 +204,29 @@ class Store:
 
     @whole
     async def roll_up(self, now: datetime) -> int:
-        """Count some of the five minutes that something came for; return how many, 0 when done."""
-        async with self._database.turn, self._change() as connection:
-            return await accounting.roll_up(connection, self.names, self.local, now)
+        """Count some of the five minutes that something came for; return how many, 0 when done.
+
+        What cannot be counted does not hold up the others: it is left out.
+        """
+        async with self._database.turn:
+            for is_one_by_one in (False, True):
+                try:
+                    async with self._change() as connection:
+                        return await accounting.roll_up(
+                            connection, self.names, self.local, now, is_one_by_one=is_one_by_one
+                        )
+                except UNACCEPTABLE as error:
+                    if may_pass(error) or self.is_damaged(error):
+                        raise
+                    why = words_of(error)
+            async with self._change() as connection:
+                slot, node = await accounting.leave_out(connection, now)
+            logger.error(
+                "%s: what %s sampled in the five minutes from %s UTC cannot be summed up and is "
+                "left out: %s",
+                *(self.name, self.names.text[node], f"{slot:%Y-%m-%d %H:%M}", why),
+            )
+            return 1
 
     @whole
     async def mention_older(self) -> int:

@@ -68,7 +68,7 @@ def test_size_age_and_what_is_missing_are_told() -> None:
         "single samples since 2026-11-21",
         "events since 2026-11-21",
         "for want of room no single samples before 2026-11-21 12:00",
-        "3 events never came",
+        "3 events are missing",
         f"kept aside: {ASIDE}",
     ]
     assert facts_of(None) == []

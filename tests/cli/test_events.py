@@ -57,6 +57,7 @@ from tests.web.example import Example
         ),
         ("overflow", {"dropped": 3}, "3 events were dropped: nobody recorded them"),
         ("node_started", {"version": "0.1.0", "source": "nvml"}, "version 0.1.0, source nvml"),
+        ("node_started", {"uptime_seconds": 41}, ", 41 s after its host was booted"),
         ("of_tomorrow", {"a": 1}, "of_tomorrow a=1"),
     ],
 )

@@ -7,30 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.disks import small_disk
+from tests.disks import SmallDisk, small_disk
 from tests.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
-
-
-class SmallDisk:
-    """A small file system in memory, which can be filled to the last byte."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fill(self) -> None:
-        """Leave no room."""
-        with (self.path / "filler").open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)) == 4096:
-                    continue
-            except OSError:
-                return
-
-    def empty(self) -> None:
-        """Give the room back."""
-        (self.path / "filler").unlink()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ ON_BOTH = (
     "test_local_time",
     "test_mig",
     "test_month",
+    "test_rogue",
     "test_tidy",
     "test_hours",
 )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
@@ -17,6 +18,7 @@ from services.recorder.store import Store
 from services.recorder.values import hours, rollup
 from services.recorder.values.columns import to_slot
 from services.recorder.values.hours import Day
+from services.recorder.values.packing import unpack
 from tests.recorder.builders import hours_of, url
 from tests.recorder.test_month import START, a_sample, event, record, rows, settle
 
@@ -32,6 +34,20 @@ NUMBERS = st.lists(
 @given(st.dictionaries(st.integers(0, 287), NUMBERS, min_size=1, max_size=30))
 def test_whatever_is_packed_comes_out_again(of_day: hours.Hours) -> None:
     assert Day(hours.OF_GPU.pack(of_day)).hours() == dict(sorted(of_day.items()))
+
+
+def test_what_is_larger_than_a_database_s_numbers_becomes_the_largest() -> None:
+    width = len(hours.OF_GPU.names)
+    packed = hours.OF_GPU.pack({0: [10**20] * width, 1: [-(10**20)] * width, 2: [7] * width})
+
+    assert [row[0] for row in Day(packed).hours().values()] == [2**63 - 1, -(2**63), 7]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x07abc", b"\x01abc"])
+def test_what_a_disk_has_changed_is_a_wrong_value(data: bytes) -> None:
+    for read in (Day, unpack):
+        with pytest.raises(ValueError, match="damaged"):
+            read(data)
 
 
 def test_what_was_not_known_has_no_seconds_and_no_limits() -> None:

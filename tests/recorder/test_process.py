@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -16,13 +17,17 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.connection import Connection
-from gleaner.bus.messages import Holder, Recorded, RecorderState
+from gleaner.bus.local import NodeBus
+from gleaner.bus.message import Writer
+from gleaner.bus.messages import EventKind, Holder, Recorded, RecorderState
 from gleaner.bus.mqtt import MqttBus
+from gleaner.bus.outbox import Outbox
 from services.recorder.store import Store
 from tests.builders import until
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import a_query, an_event, url
 from tests.recorder.test_daily import a_beat, a_gpu
+from tests.recorder.test_replacement import spoil_frame
 
 pytestmark = pytest.mark.broker
 
@@ -143,6 +148,42 @@ async def test_a_log_that_is_overwritten_while_it_runs_is_kept_aside_and_told_of
     assert "SELECT" not in said
     (name,) = states[-1].kept_aside
     assert {path.name for path in log.parent.glob("*.damaged-*")} >= {name, f"{name}-wal"}
+
+
+async def test_what_a_damaged_log_had_is_told_and_what_nodes_still_have_comes_again(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    remote, states = MqttBus(Connection(url=mosquitto.url), "node", "n1"), list[RecorderState]()
+    remote.subscribe(RecorderState, lambda one: states.append(one.message))  # type: ignore[arg-type]
+    file = Path(url(tmp_path).removeprefix("sqlite:///"))
+    with Outbox(tmp_path / "outbox.sqlite") as outbox:
+        bus = NodeBus("n1", "boot", remote, outbox, frozenset({Writer.COLLECTOR}))
+        working = [asyncio.create_task(one.run()) for one in (remote, bus)]
+        with recorder(tmp_path, mosquitto) as child:
+            for number in range(1, 6):
+                bus.record(EventKind.PROBLEM, {"what": "test", "text": str(number)})
+                await until(lambda: bus.unrecorded == 0)
+            child.kill()
+        for number in range(6, 9):
+            bus.record(EventKind.PROBLEM, {"what": "test", "text": str(number)})
+        spoil_frame(Path(f"{file}-wal"), at=100)
+
+        with recorder(tmp_path, mosquitto) as child:
+            await until(lambda: bus.unrecorded == 0)
+            await until(lambda: bool(states[-1].lost_events))
+            child.terminate()
+            assert child.stderr
+            said = child.stderr.read()
+        for one in working:
+            one.cancel()
+        await asyncio.wait(working)
+
+    (name,) = states[-1].kept_aside
+    assert f"it is damaged before its end; it is kept as {name}" in said
+    lost = states[-1].lost_events or 0
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        found = [number for (number,) in database.execute("SELECT sequence FROM event ORDER BY 1")]
+    assert found == [*range(1, 6 - lost), 6, 7, 8]
 
 
 async def test_with_a_directory_it_writes_the_daily_table(

@@ -10,14 +10,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DatabaseError
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, RecorderState
 from services.recorder.schema import tables
 from services.recorder.storage.condition import ASIDE
+from services.recorder.storage.connect import url_of, writing
+from services.recorder.storage.damage import kept_aside
+from services.recorder.storage.examine import examine
 from services.recorder.store import Store
+from services.recorder.upkeep.moving import bring_up_to_date
 from tests.builders import NOW, until
 from tests.recorder.builders import a_query, an_event, count, numbers, recording, url
 
@@ -79,6 +83,15 @@ def log_of(store: Store) -> Path:
 def spoil(log: Path) -> None:
     with log.open("r+b") as file:
         file.write(os.urandom(log.stat().st_size))
+
+
+def spoil_frame(log: Path, *, at: int) -> None:
+    """Damage the frame in the middle of a log; what the log begins with is right."""
+    frame_bytes = 24 + int.from_bytes(log.read_bytes()[8:12])
+    frames = (log.stat().st_size - 32) // frame_bytes
+    with log.open("r+b") as file:
+        file.seek(32 + frames // 2 * frame_bytes + at)
+        file.write(b"\xa5" * 16)
 
 
 def events_in(path: Path) -> int:
@@ -176,3 +189,81 @@ async def test_a_log_that_only_the_recorder_can_read_still_is_written_anew(tmp_p
     async with Store(url(tmp_path / "killed")) as other:
         assert await count(other, tables.event) == 2
         assert not other.kept_aside()
+
+
+def killed(store: Store, folder: Path) -> Path:
+    """What a recorder that is killed just now leaves: a folder with its file and log."""
+    left = folder / "recorder"
+    shutil.copytree(Path(store.name).parent, left, ignore=shutil.ignore_patterns("*.lock"))
+    return left / Path(store.name).name
+
+
+@pytest.mark.parametrize("what", ["page", "header"])
+async def test_a_log_that_is_damaged_in_its_middle_is_kept_and_named_and_read_up_to_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        for number in range(1, 10):
+            await store.write(numbers(an_event(number)), now=NOW)
+        path = killed(store, tmp_path / what)
+    log = Path(f"{path}-wal")
+    spoil_frame(log, at=100 if what == "page" else 0)
+    damaged = log.read_bytes()
+
+    async with Store(url(tmp_path / what)) as other:
+        left = await count(other, tables.event)
+        assert 0 < left < 9
+        (name,) = other.kept_aside()
+        assert name.endswith("-wal")
+        assert f"it is kept as {name}" in caplog.text
+        assert path.with_name(name).read_bytes() == damaged
+        # What a node has still, and what it has not any more.
+        await other.write(numbers(an_event(20, oldest=20)), now=NOW)
+        assert (await other.condition()).lost_events == 19 - left
+    async with Store(url(tmp_path / what)) as other:
+        assert len(other.kept_aside()) == 1
+
+
+async def test_commands_do_not_drop_a_damaged_log_either(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        for number in range(1, 10):
+            await store.write(numbers(an_event(number)), now=NOW)
+        path = killed(store, tmp_path / "killed")
+    log = Path(f"{path}-wal")
+    spoil_frame(log, at=100)
+    damaged = log.read_bytes()
+
+    await examine(f"sqlite:///{path}")
+    assert log.read_bytes() == damaged
+
+    await bring_up_to_date(f"sqlite:///{path}")
+    (name,) = kept_aside(path)
+    assert path.with_name(name).read_bytes() == damaged
+    assert name in caplog.text
+
+
+async def test_what_a_recorder_could_not_finish_when_it_was_killed_is_no_damage(
+    tmp_path: Path,
+) -> None:
+    async with Store(url(tmp_path)) as store:
+        for number in range(1, 10):
+            await store.write(numbers(an_event(number)), now=NOW)
+        path = killed(store, tmp_path / "killed")
+    with Path(f"{path}-wal").open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"\xa5" * 1000)
+
+    async with Store(url(tmp_path / "killed")) as other:
+        assert not other.kept_aside()
+        assert await count(other, tables.event) == 8
+
+
+async def test_what_is_told_to_be_recorded_is_on_the_disk(tmp_path: Path) -> None:
+    """Nodes forget it: a power cut must not take it."""
+    engine = writing(url_of(url(tmp_path)))
+    async with engine.connect() as connection:
+        said = await connection.execute(text("PRAGMA synchronous"))
+        assert said.scalar_one() == 2, "not FULL"
+    await engine.dispose()

@@ -49,6 +49,7 @@ async def test_metrics_tell_states_nodes_runs_and_evictions(busy: Web) -> None:
     assert samples[key("gleaner_gpu_state", **ATLAS, state="idle")] == 0
     assert samples[key("gleaner_node_presence", node="cygnus", presence="offline")] == 1
     assert samples[key("gleaner_gpus_blocked", node="boreas", code="people")] == 4
+    assert samples[key("gleaner_node_uptime_seconds", node="atlas")] == 12 * 86_400
     assert samples[key("gleaner_recent_eviction_seconds_count", stage="noticed_to_term")] == 1
 
 

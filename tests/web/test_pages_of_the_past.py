@@ -592,7 +592,7 @@ async def test_how_history_is_kept_is_told_where_it_is_looked_for(busy: Web) -> 
     for path in ("/", "/usage", "/history"):
         assert "Nothing is recorded, what happens waits at the nodes" in await text(busy, path)
     for path in ("/usage", "/history"):
-        assert "5.0 MB; events since 2026-11-21; 3 events never came" in await text(busy, path)
+        assert "5.0 MB; events since 2026-11-21; 3 events are missing" in await text(busy, path)
     assert "by hour of the week in Europe/Berlin" in await text(busy, "/usage")
     metrics = (await busy.client.get("/metrics")).text
     assert "gleaner_history_problem 1\n" in metrics

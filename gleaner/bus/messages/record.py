@@ -14,7 +14,7 @@ class EventKind(StrEnum):
     """The kinds that Gleaner itself writes; a reader keeps kinds it does not know."""
 
     NODE_STARTED = "node_started"
-    """data: version, source, gpus."""
+    """data: version, source, gpus, uptime_seconds: how long the host has been up."""
     GPU = "gpu"
     """A GPU's state changed; data: a `GpuState` without its node, and `before`."""
     PEOPLE = "people"
@@ -171,7 +171,7 @@ class RecorderState(Message):
     """Damaged files beside the database, and when they were put there: what they have is in no
     answer."""
     lost_events: int | None = None
-    """Numbers that nodes gave to events that never came; None: not known."""
+    """Numbers of events that never came, or that went with a damaged log; None: not known."""
     unreadable_messages: int | None = None
     """That were kept as they came; the newest thousand."""
     behind_since: Utc | None = None

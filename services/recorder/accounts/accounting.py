@@ -35,6 +35,13 @@ SEALED_ROWS = 1000
 LATENESS = timedelta(seconds=90)
 """A minute's samples come at its end; what is not over yet would be counted in vain."""
 
+MOST_GPUS = 1000
+"""Of one node in five minutes, and about so many in one transaction: a statement takes only so many
+values, and who makes up more must not hold up the others."""
+
+Mark = tuple[datetime, int]
+"""Five minutes that something came for, and the number of the node."""
+
 
 @dataclass(kw_only=True)
 class _Found:
@@ -74,19 +81,21 @@ async def keep(
 
 
 async def roll_up(
-    connection: AsyncConnection, names: Names, local: LocalTime, now: datetime
+    connection: AsyncConnection,
+    names: Names,
+    local: LocalTime,
+    now: datetime,
+    *,
+    is_one_by_one: bool = False,
 ) -> int:
     """Count some dirty five minutes, the oldest first; return of how many nodes."""
-    dirty = tables.dirty
-    until = now - LATENESS - FIVE_MINUTES.width
-    marked = select(dirty).where(dirty.c.slot <= until).order_by(dirty.c.slot, dirty.c.node)
-    marks = [(one.slot, one.node) for one in await connection.execute(marked.limit(NODES))]
+    found = _Found()
+    marks = await _marks(connection, now, 1 if is_one_by_one else NODES)
     if not marks:
         return 0
+    marks = await _read(connection, marks, found)
     until = await _sealed_until(connection)
     sealed = {slot: slot < until for slot, _ in marks}
-    found = _Found()
-    await _read(connection, marks, found)
     await _know_users(connection, names, found)
     await _compare(connection, names, sealed, found)
     await _compare_hosts(connection, sealed, found)
@@ -98,8 +107,24 @@ async def roll_up(
     if late := [mark for mark in marks if sealed[mark[0]]]:
         own = tables.sample
         await connection.execute(delete(own).where(tuple_(own.c.slot, own.c.node).in_(late)))
+    dirty = tables.dirty
     await connection.execute(delete(dirty).where(tuple_(dirty.c.slot, dirty.c.node).in_(marks)))
     return len(marks)
+
+
+async def leave_out(connection: AsyncConnection, now: datetime) -> tuple[datetime, int]:
+    """Forget that the oldest dirty five minutes are; return when they began, and of which node."""
+    (mark,) = await _marks(connection, now, 1)
+    dirty = tables.dirty
+    await connection.execute(delete(dirty).where(tuple_(dirty.c.slot, dirty.c.node) == mark))
+    return mark
+
+
+async def _marks(connection: AsyncConnection, now: datetime, most: int) -> list[Mark]:
+    dirty = tables.dirty
+    until = now - LATENESS - FIVE_MINUTES.width
+    marked = select(dirty).where(dirty.c.slot <= until).order_by(dirty.c.slot, dirty.c.node)
+    return [(one.slot, one.node) for one in await connection.execute(marked.limit(most))]
 
 
 async def seal(connection: AsyncConnection, before: datetime) -> int:
@@ -131,21 +156,32 @@ async def _sealed_until(connection: AsyncConnection) -> datetime:
     )  # fmt: skip
 
 
-async def _read(
-    connection: AsyncConnection, marks: list[tuple[datetime, int]], found: _Found
-) -> None:
-    """Read the samples of the marked five minutes, each once however often it was sent."""
+async def _read(connection: AsyncConnection, marks: list[Mark], found: _Found) -> list[Mark]:
+    """Read the samples of the marked five minutes, each once however often it was sent.
+
+    Return of which: not of all where they are of very many GPUs.
+    """
     own = tables.sample.c
+    gpus = dict[Mark, int]()
     wanted = tuple_(own.slot, own.node).in_(marks)
     chunks = select(own.slot, own.node, own.data).where(wanted).order_by(own.slot, own.node, own.id)
     for chunk in await connection.execute(chunks):
+        mark = (chunk.slot, chunk.node)
+        if mark not in gpus and len(found.samples) >= MOST_GPUS:
+            return marks[: marks.index(mark)]
+        gpus.setdefault(mark, 0)
         of_gpus, of_host = samples.read_all(chunk.data)
         for one in of_gpus:
             key = (one["device"], chunk.slot)
+            if key not in found.samples:
+                gpus[mark] += 1
+                if gpus[mark] > MOST_GPUS:
+                    continue
             found.samples.setdefault(key, {}).setdefault(one["at"], one)
         for one in of_host:
             key = (chunk.node, chunk.slot)
             found.hosts.setdefault(key, {}).setdefault(one["at"], one)
+    return marks
 
 
 async def _know_users(connection: AsyncConnection, names: Names, found: _Found) -> None:

@@ -85,6 +85,13 @@ def clean(text: str) -> str:
     return text.replace("\0", "�")
 
 
+def is_fit(name: str) -> bool:
+    """Tell whether a name is short enough and has nothing in it that no database takes."""
+    if not 0 < len(name) <= NAME_CHARACTERS or "\0" in name:
+        return False
+    return name.isascii() or not any("\ud800" <= one <= "\udfff" for one in name)
+
+
 def mentions_of(kind: str, data: Mapping[str, Any]) -> Mentions:
     """Return what an event names."""
     users = {*_values(data, "user")}

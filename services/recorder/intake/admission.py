@@ -56,9 +56,22 @@ def numbers_of(
     return numbers, unfit
 
 
-def set_aside(
-    number: Number, letters: list[DeadLetter], why: str, now: datetime
-) -> tuple[list[Number], list[DeadLetter]]:
+def parts_of(
+    numbers: list[Number], letters: list[DeadLetter]
+) -> list[tuple[list[Number], list[DeadLetter]]]:
+    """Return in which parts a batch that was refused may be written; none if it is one thing."""
+    if numbers and letters:
+        return [(numbers, []), ([], letters)]
+    if len(numbers) + len(letters) < 2:
+        return []
+    of_numbers, of_letters = len(numbers) // 2, len(letters) // 2
+    return [
+        (numbers[:of_numbers], letters[:of_letters]),
+        (numbers[of_numbers:], letters[of_letters:]),
+    ]
+
+
+def set_aside(number: Number, why: str, now: datetime) -> tuple[list[Number], list[DeadLetter]]:
     """Return a number as one that is unreadable, and the letter that tells what it was."""
     assert number.rows is not None
     letter = DeadLetter(
@@ -67,7 +80,7 @@ def set_aside(
         reason=f"the database refused it: {why}",
         received_at=now,
     )
-    return [replace(number, rows=None)], [*letters, letter]
+    return [replace(number, rows=None)], [letter]
 
 
 def _is_repeat_of_deleted(event: Event, has: Has, retention: Retention, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.accounts import accounting
 from services.recorder.index import mentioning
-from services.recorder.index.mentions import Mentions
+from services.recorder.index.mentions import Mentions, is_fit
 from services.recorder.intake import rows
 from services.recorder.intake.progress import Gap, Progress
 from services.recorder.intake.streams import Key, Streams
@@ -144,9 +144,7 @@ async def _know(connection: AsyncConnection, names: Names, batch: Batch) -> None
     await names.know(connection, texts)
     gpus = {(event["node"], event["gpu"]) for event in events if event["gpu"]}
     runs = [one.rows.run for one in batch.numbers if one.rows and one.rows.run]
-    gpus |= {
-        (run["node"], gpu) for run in runs for gpu in json.loads(run["gpus"]) if rows.is_fit(gpu)
-    }
+    gpus |= {(run["node"], gpu) for run in runs for gpu in json.loads(run["gpus"]) if is_fit(gpu)}
     await names.know_devices(connection, gpus, batch.now)
     if not batch.reached:
         return

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+AHEAD = 100_000
+"""No node has that many on their way: what is missing behind as many is not coming."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
@@ -30,6 +33,8 @@ class Progress:
         lost, and waiting for it would hold up the watermark for ever.
         """
         beyond = self.beyond | {number for number in numbers if number > self.watermark}
+        if len(beyond) > AHEAD:
+            oldest = max(oldest, sorted(beyond)[-AHEAD])
         watermark = max(self.watermark, oldest - 1)
         gaps, expected = [], self.watermark + 1
         for number in [*sorted(number for number in beyond if number <= watermark), watermark + 1]:

@@ -11,17 +11,20 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from gleaner.bus.message import topic_of
-from gleaner.bus.messages import Event, EventKind, Run, Sample, Samples
-from services.recorder.index.mentions import NAME_CHARACTERS, Mentions, clean, mentions_of
+from gleaner.bus.messages import Event, EventKind, Run
+from services.recorder.index.mentions import (
+    NAME_CHARACTERS,
+    Mentions,
+    clean,
+    is_fit,
+    mentions_of,
+)
+from services.recorder.intake.countable import Countable, countable
 
-LARGEST = 2**63 - 1
-"""What a BIGINT takes; Python's integers have no such end."""
-DAY_SECONDS = 86_400
+LARGEST = 2**53
+"""A sequence number: what every reader of JSON keeps; Python's integers have no end."""
 LONGEST_SECONDS = 1e9
 """A stage of an eviction."""
-FIRST_YEAR, LAST_YEAR = 1970, 9000
-USERS = 100
-"""Of one GPU at one moment."""
 
 Row = dict[str, Any]
 
@@ -45,7 +48,8 @@ class Rows:
 def rows_of(event: Event, received_at: datetime) -> Rows:
     """Return the rows of an event, or raise Unfit.
 
-    An event whose data are not what its kind promises is kept as it came, and nothing more.
+    An event whose data are not what its kind promises is kept as it came, and nothing more; of
+    samples, what cannot be counted is.
     """
     if not 1 <= event.oldest_sequence <= event.sequence <= LARGEST:
         raise Unfit(f"sequence {event.sequence} (oldest {event.oldest_sequence}) cannot be")
@@ -53,11 +57,14 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         text = getattr(event, name)
         if len(text) > NAME_CHARACTERS or "\0" in text:
             raise Unfit(f"{name} is longer than {NAME_CHARACTERS} characters or has a NUL in it")
-    samples, hosts = _samples(event)
-    if samples or hosts:
-        # They have rows of their own.
-        return Rows(event=None, samples=samples, hosts=hosts)
-    gpu = event.data.get("gpu")
+    data, found = event.data, Countable()
+    if event.kind == EventKind.SAMPLES:
+        found = countable(event)
+        if found.left is None:
+            # They have rows of their own.
+            return Rows(event=None, samples=found.samples, hosts=found.hosts)
+        data = found.left
+    gpu = data.get("gpu")
     row: Row = {
         "node": event.node,
         "stream": event.stream,
@@ -67,10 +74,16 @@ def rows_of(event: Event, received_at: datetime) -> Rows:
         "at": event.at,
         "boot_id": event.boot_id,
         "received_at": received_at,
-        "data": json.dumps(event.data, separators=(",", ":")),
+        "data": json.dumps(data, separators=(",", ":")),
     }
-    mentions = mentions_of(event.kind, event.data)
-    return Rows(event=row, mentions=mentions, run=_run(event))
+    mentions = mentions_of(event.kind, data)
+    return Rows(
+        event=row,
+        mentions=mentions,
+        run=_run(event),
+        samples=found.samples,
+        hosts=found.hosts,
+    )
 
 
 def number_of(topic: str, payload: bytes) -> tuple[str, str, int, int] | None:
@@ -129,61 +142,3 @@ def _run(event: Event) -> Row | None:
         "noticed_to_clear_seconds": stages.noticed_to_clear if stages else None,
         "simulated": run.simulated,
     }
-
-
-def _samples(event: Event) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Return the samples of GPUs, and those of the host."""
-    if event.kind != EventKind.SAMPLES:
-        return (), ()
-    try:
-        said = Samples.model_validate_json(to_json(event.data))
-    except ValidationError:
-        return (), ()
-    rows = tuple(
-        {
-            "node": event.node,
-            **sample.model_dump(exclude={"users"}),
-            "users": _users(sample),
-            # What nearly all are takes no room.
-            "schedulable": None if sample.schedulable else False,
-        }
-        for sample in said.samples
-    )
-    hosts = tuple(sample.model_dump() for sample in said.host)
-    have_names = all(is_fit(row["gpu"]) and is_fit(row["state"]) for row in rows)
-    return (rows, hosts) if have_names and all(map(_counts, (*rows, *hosts))) else ((), ())
-
-
-def _counts(row: Row) -> bool:
-    """Whether sums over such rows stay what they are."""
-    numbers = ((name, value) for name, value in row.items() if isinstance(value, (int, float)))
-    return (
-        all(abs(number) <= _most(name) for name, number in numbers)
-        and 0 < row["seconds"] <= DAY_SECONDS
-        and FIRST_YEAR < row["at"].year < LAST_YEAR
-    )
-
-
-def _most(reading: str) -> float:
-    """Return what no host or GPU reaches; sums of years of it fit into a BIGINT."""
-    if reading.endswith("_bytes"):
-        return 2**60
-    return 1e12 if reading.startswith(("energy_", "network_")) else 1e9
-
-
-def _users(sample: Sample) -> list[Row] | None:
-    if sample.users is None:
-        return None
-    # The same name in different rows has to be the same; how many there are is a node's choice.
-    users = [user.model_dump() for user in sample.users[:USERS]]
-    for user in users:
-        for name in ("user", "run", "entry", "container"):
-            user[name] = user[name] and clean(user[name])[:NAME_CHARACTERS]
-        if (user["memory_used_bytes"] or 0) > LARGEST:
-            user["memory_used_bytes"] = None
-    return users
-
-
-def is_fit(name: str) -> bool:
-    """Tell whether a name is short enough and has no NUL in it."""
-    return 0 < len(name) <= NAME_CHARACTERS and "\0" not in name

@@ -47,9 +47,10 @@ class Names:
         await self.know_streams(connection)
 
     async def know_streams(self, connection: AsyncConnection) -> None:
-        """Read the numbers of all streams anew."""
+        """Read the numbers of the streams that are new; a node that cannot start begins many."""
         own = tables.stream.c
-        for row in await connection.execute(select(own.id, own.node, own.stream)):
+        is_new = own.id > max(self.streams.values(), default=0)
+        for row in await connection.execute(select(own.id, own.node, own.stream).where(is_new)):
             self.streams[self.text[row.node], row.stream] = row.id
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Float, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.schema import tables
@@ -49,7 +49,8 @@ async def look(connection: AsyncConnection) -> Condition:
         "sessions": await one(func.min(tables.session.c.begin)),
     }
     gap = tables.gap.c
-    lost = await one(func.sum(gap.last - gap.first + 1), gap.reason == LOST)
+    # Whole numbers would overflow, and an error each minute tell nothing any more.
+    lost = await one(func.sum(cast(gap.last - gap.first + 1, Float)), gap.reason == LOST)
     return Condition(
         oldest={name: at for name, at in oldest.items() if at is not None},
         lost_events=int(lost or 0),

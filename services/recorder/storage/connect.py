@@ -84,7 +84,10 @@ def _set_up_writer(connection: Any, _: object) -> None:
         cursor.execute(f"PRAGMA page_size={PAGE_BYTES}")
         cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
+    # What is told to be recorded is forgotten by the nodes: it must outlive a power cut. The usual
+    # NORMAL of a write-ahead log does not wait for the disk; this costs a fifth of a millisecond
+    # for each transaction on a solid-state disk.
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 

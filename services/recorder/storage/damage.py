@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 _ASIDE, _AT = ".damaged-", "%Y%m%dT%H%M%S%f"
 _LOG = "-wal"
 _LOG_HEADER = 32
+_FRAME_HEADER = 24
 _LOG_MAGIC = 0x377F0682
 """The last bit tells the order of bytes in which its checksum is reckoned."""
 _SHARED_LOCK = (0x40000002, 510)
@@ -49,7 +51,7 @@ def keep_aside(path: Path, error: Exception) -> None:
 
 def would_be_dropped(path: Path) -> bool:
     """Tell whether SQLite, if it came anew, would drop the log of a file without a word."""
-    log = path.with_name(path.name + _LOG)
+    log = _log(path)
     if not log.exists() or log.stat().st_size <= _LOG_HEADER:
         return False
     with log.open("rb") as file:
@@ -57,17 +59,56 @@ def would_be_dropped(path: Path) -> bool:
 
 
 def keep_log_aside(path: Path) -> None:
-    """Rename the log of a file that nobody has open if SQLite would drop it."""
-    if not would_be_dropped(path):
-        return
-    log = path.with_name(path.name + _LOG)
-    aside = f"{_aside(path)}{_LOG}"
+    """Keep the log of a file that nobody has open if SQLite would drop it, or the end of it."""
+    if would_be_dropped(path):
+        _log(path).rename(_log_aside(path, "its beginning is damaged"))
+    elif len(commits := _commits(_log(path))) > 1:
+        # The last may be one that a killed recorder did not finish; what is before it was.
+        _keep_if_unread(path, commits[-2])
+
+
+def _keep_if_unread(path: Path, committed: int) -> None:
+    """Keep a copy of a log that SQLite reads up to something damaged, without a word."""
+    # A file that cannot be read is named by who opens it next.
+    with (
+        contextlib.suppress(sqlite3.Error),
+        log_kept(path),
+        contextlib.closing(sqlite3.connect(path)) as database,
+    ):
+        (_, frames, _) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if 0 <= frames < committed:
+            shutil.copy2(_log(path), _log_aside(path, "it is damaged before its end"))
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _log_aside(path: Path, why: str) -> Path:
+    aside = Path(f"{_aside(path)}{_LOG}")
     logger.error(
-        "%s: its beginning is damaged; it is kept as %s, and what was written last is in no answer",
-        log,
-        Path(aside).name,
+        "%s: %s; it is kept as %s, and what was written last is in no answer",
+        _log(path),
+        why,
+        aside.name,
     )
-    log.rename(aside)
+    return aside
+
+
+def _commits(log: Path) -> list[int]:
+    """Return which frames end a transaction, as a log says itself; the first is number 1."""
+    found = []
+    with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
+        header = file.read(_LOG_HEADER)
+        salts, frame_bytes = header[16:24], _FRAME_HEADER + int.from_bytes(header[8:12])
+        for place in range(_LOG_HEADER, log.stat().st_size - frame_bytes + 1, frame_bytes):
+            file.seek(place)
+            frame = file.read(_FRAME_HEADER)
+            # What was there before the log began anew has other salts.
+            if any(frame[4:8]) and frame[8:16] == salts:
+                found.append(place // frame_bytes + 1)
+    return found
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(path.name + _LOG)
 
 
 def _is_log(header: bytes) -> bool:

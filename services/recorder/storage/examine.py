@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.recorder.schema import tables
 from services.recorder.schema.migrate import Layout, layout_of, tables_of
-from services.recorder.storage import space
+from services.recorder.storage import damage, space
 from services.recorder.storage.connect import is_file, name_of, reading, url_of
 from services.recorder.storage.failures import words_of
 from services.recorder.storage.lock import FileLock, InUse, is_server_locked
@@ -72,13 +73,15 @@ async def examine(database_url: str) -> Examined:
     if is_file(url) and (why := _why_not_there(name)):
         return Examined(name=name, findings=(_fail(why),))
     engine = reading(url)
-    try:
-        async with engine.connect() as connection:
-            return await _examine(connection, name)
-    except (SQLAlchemyError, OSError) as error:
-        return Examined(name=name, findings=(_fail(words_of(error)),))
-    finally:
-        await engine.dispose()
+    # Who closes a file last would put its log into it, without a word of what is damaged in that.
+    with damage.log_kept(Path(name)) if is_file(url) else contextlib.nullcontext():
+        try:
+            async with engine.connect() as connection:
+                return await _examine(connection, name)
+        except (SQLAlchemyError, OSError) as error:
+            return Examined(name=name, findings=(_fail(words_of(error)),))
+        finally:
+            await engine.dispose()
 
 
 def _why_not_there(name: str) -> str | None:

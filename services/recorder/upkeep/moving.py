@@ -23,7 +23,7 @@ from services.recorder.index import mentioning
 from services.recorder.schema import tables
 from services.recorder.schema.migrate import layout_of, migrate, tables_of
 from services.recorder.schema.names import Names
-from services.recorder.storage import space
+from services.recorder.storage import damage, space
 from services.recorder.storage.connect import is_file, name_of, url_of, writing
 from services.recorder.storage.database import make_private
 from services.recorder.storage.failures import words_of
@@ -130,6 +130,7 @@ async def _alone(url: URL, *, name: str = "", is_new: bool = False) -> AsyncIter
         with _told_of(name):
             if lock is not None:
                 lock.take()
+                damage.keep_log_aside(path)
             yield engine
     finally:
         await engine.dispose()

@@ -53,7 +53,11 @@ class Columns:
         ordered = sorted(hours.items())
         numbers = array("q", [start for start, _ in ordered])
         for column in zip(*(row for _, row in ordered), strict=True):
-            numbers.extend(column)
+            try:
+                numbers.extend(array("q", column))
+            except OverflowError:
+                # Only what somebody made up comes to so much; it must not hold up the others.
+                numbers.extend(max(NO_MAXIMUM, min(NO_MINIMUM, one)) for one in column)
         together = numbers.tobytes()
         apart = b"".join(together[place::_WIDTH] for place in range(_WIDTH))
         packer = zlib.compressobj(6, zlib.DEFLATED, _RAW)
@@ -109,8 +113,11 @@ class Day:
     """The hours of one day: when they begin, and of each column a number for each of them."""
 
     def __init__(self, data: bytes) -> None:
-        self.columns = _BY_VERSION[data[0]]
-        plain = zlib.decompress(data[1:], _RAW)
+        try:
+            self.columns = _BY_VERSION[data[0]]
+            plain = zlib.decompress(data[1:], _RAW)
+        except (LookupError, zlib.error) as error:
+            raise ValueError(f"the hours of a day are damaged: {error}") from error
         count = len(plain) // _WIDTH
         together = bytearray(len(plain))
         for place in range(_WIDTH):

@@ -50,6 +50,12 @@ def pack(text: str) -> bytes:
 
 
 def unpack(data: bytes) -> str:
-    """Return the text that was packed."""
-    unpacker = zlib.decompressobj(_RAW, zdict=_DICTIONARIES[data[0]])
-    return (unpacker.decompress(data[1:]) + unpacker.flush()).decode()
+    """Return the text that was packed; raise ValueError where a disk has changed it since."""
+    try:
+        unpacker = zlib.decompressobj(_RAW, zdict=_DICTIONARIES[data[0]])
+        text = unpacker.decompress(data[1:]) + unpacker.flush()
+    except (LookupError, zlib.error) as error:
+        raise ValueError(f"what was packed is damaged: {error}") from error
+    if not unpacker.eof:
+        raise ValueError("what was packed is damaged: its end is missing")
+    return text.decode()
