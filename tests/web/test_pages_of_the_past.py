@@ -220,7 +220,7 @@ async def test_use_is_summed_up_by_the_hour_of_the_day_too(busy: Web) -> None:
 
     page = await text(busy, "/usage?range=day&per=hour")
 
-    assert "GPU-hours by hour Hour of day Day Week Month" in page
+    assert "GPU-hours by hour of the day in the recorder's time zone Hour of day Day" in page
     assert "10 nothing was recorded 09 2.5 0.50" in page
     assert [one.by for one in asked if one.what == "usage"].count("hour") == 1
 
