@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.figures import figure, print_machine
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.nvml_stand_in import StandIn, a_gpu, build
 from tests.system import NOBODYS_NUMBERS, System
 

@@ -32,9 +32,9 @@ from benchmarks.figures import figure, print_machine
 from gleaner.bus.connection import Connection
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.broker import free_port
-from services.web.live import Live
+from gleaner.cli.machine.broker import free_port
 from services.web.service import collect_often, collect_rarely
+from services.web.streaming.live import Live
 from tests.browser.chromium import ARGUMENTS
 from tests.mosquitto import Mosquitto
 from tests.web.large import GPUS, HOURS_IN_ONE_HAND, TELEMETRY_SECONDS, LargeFleet

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from gleaner.bus.connection import Connection
-from gleaner.cli import broker, plan
-from gleaner.cli.broker import Address, Identity
-from gleaner.cli.plan import Node
+from gleaner.cli.machine import broker, plan
+from gleaner.cli.machine.broker import Address, Identity
+from gleaner.cli.machine.plan import Node
 
 
 class Broker:

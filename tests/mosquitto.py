@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from gleaner.bus.dial import dial
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 
 CONFIGURATION = """
 listener {port} 127.0.0.1

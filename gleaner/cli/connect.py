@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.dial import dial
-from gleaner.cli.broker import Address, is_answered
-from gleaner.cli.endpoint import find_endpoint
+from gleaner.cli.machine.broker import Address, is_answered
+from gleaner.cli.machine.endpoint import find_endpoint
 from gleaner.cli.settings import Settings
 from gleaner.client import Client
 from gleaner.runtime import Fatal, connection

@@ -26,22 +26,22 @@ from starlette.types import Scope
 
 from gleaner.bus.messages import RequestKind
 from gleaner.names import Called
+from services.web.access.security import Guard, Rules
 from services.web.answers import Answers, GivenAnswer
-from services.web.api import Change, by_whom, make_api
-from services.web.desk import Desk, asked_of
-from services.web.exposition import CONTENT_TYPE, Exposition
-from services.web.filter import choices, from_query
-from services.web.gpu_page import NODE_PARTS, past_of_node, show_gpu, show_node_part
-from services.web.history_page import show_history
-from services.web.live import Live
-from services.web.metrics import gather
+from services.web.data.api import Change, by_whom, make_api
+from services.web.data.exposition import CONTENT_TYPE, Exposition
+from services.web.data.metrics import gather
+from services.web.history.desk import Desk, asked_of
+from services.web.history.gpu_page import NODE_PARTS, past_of_node, show_gpu, show_node_part
+from services.web.history.history_page import show_history
+from services.web.history.usage_page import show_usage
 from services.web.misread import TEXT_MAX, left_out, plain, unknown
-from services.web.packed import accepts_gzip, packer, piece
 from services.web.pages import CARDS_MAX, REFRESH_SECONDS, STATIC, Pages
 from services.web.questions import NoAnswer, Questions
-from services.web.security import Guard, Rules
-from services.web.sharing import Sharing
-from services.web.usage_page import show_usage
+from services.web.shown.filter import choices, from_query
+from services.web.streaming.live import Live
+from services.web.streaming.packed import accepts_gzip, packer, piece
+from services.web.streaming.sharing import Sharing
 
 PING_SECONDS = 15
 SEND_SECONDS = 30.0

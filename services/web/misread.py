@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.web.view import Node
+from services.web.shown.view import Node
 
 TEXT_MAX = 200
 """Characters of a filter in an address."""

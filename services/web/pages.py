@@ -17,14 +17,14 @@ from markupsafe import Markup
 from gleaner import names, taking
 from gleaner.bus.messages import Holder
 from services.web import texts
-from services.web.board import Moment
-from services.web.filter import Filter, choices, shown_state
-from services.web.held import held
-from services.web.live_parts import Part
-from services.web.security import Controls
-from services.web.series import resolution_text
-from services.web.show import with_readings
-from services.web.view import Gpu, GpuReadings, Node
+from services.web.access.security import Controls
+from services.web.history.series import resolution_text
+from services.web.shown.board import Moment
+from services.web.shown.filter import Filter, choices, shown_state
+from services.web.shown.held import held
+from services.web.shown.show import with_readings
+from services.web.shown.view import Gpu, GpuReadings, Node
+from services.web.streaming.live_parts import Part
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

@@ -20,13 +20,13 @@ from gleaner.bus.mqtt import MqttBus
 from gleaner.names import Called
 from gleaner.runtime import Fatal, connection, keep_healthy
 from gleaner.settings import WebSettings
+from services.web.access.security import Rules
 from services.web.app import make_app
 from services.web.clocks import tell_wrong_clocks
-from services.web.live import Live
 from services.web.questions import Questions
-from services.web.recall import recall, recall_hour
-from services.web.security import Rules
 from services.web.settings import Settings
+from services.web.streaming.live import Live
+from services.web.streaming.recall import recall, recall_hour
 
 logger = logging.getLogger(__name__)
 

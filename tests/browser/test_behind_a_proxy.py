@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.web.site import Site
 
 pytestmark = pytest.mark.browser

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from gleaner.cli.export_site import write
+from gleaner.cli.now.export_site import write
 from services.web.pages import FOLDER
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet

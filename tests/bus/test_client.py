@@ -22,7 +22,7 @@ from gleaner.bus.messages import (
     RunnerState,
 )
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.fleet import Presence
 from tests.builders import NOW, until

@@ -16,7 +16,7 @@ import pytest
 from gleaner.bus.connection import Connection
 from gleaner.bus.dial import dial, refuse_itself
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.broker import Address, is_answered
+from gleaner.cli.machine.broker import Address, is_answered
 from tests.builders import until
 
 PORT = 40_000

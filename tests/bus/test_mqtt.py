@@ -19,7 +19,7 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import Event, Response, RunnerState
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto
 from tests.recorder.builders import an_event

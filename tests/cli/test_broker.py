@@ -17,7 +17,7 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.message import ROOT
 from gleaner.bus.messages import Beat, Recorded, RunnerState
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli import broker
+from gleaner.cli.machine import broker
 from tests.brokers import Broker
 from tests.builders import NOW, until
 

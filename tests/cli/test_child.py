@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli.child import Child, Program
+from gleaner.cli.machine.child import Child, Program
 from tests.builders import until
 
 pytestmark = pytest.mark.real
@@ -127,7 +127,7 @@ async def test_a_program_that_is_not_there_is_said(capsys: pytest.CaptureFixture
 def test_a_child_dies_with_its_parent_also_as_another_user(user: int | None) -> None:
     code = f"""
 import asyncio
-from gleaner.cli.child import Child, Program
+from gleaner.cli.machine.child import Child, Program
 
 async def main():
     user = {None if user is None else (user, user)}

@@ -9,7 +9,7 @@ import pytest
 
 from gleaner.cli.commands.common import Failed, wait_for
 from gleaner.cli.connect import where
-from gleaner.cli.endpoint import remove_endpoint, write_endpoint
+from gleaner.cli.machine.endpoint import remove_endpoint, write_endpoint
 from gleaner.cli.settings import Settings
 from gleaner.client import RequestFailed
 from gleaner.settings import BusSettings, NodeSettings

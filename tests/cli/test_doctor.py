@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gleaner.cli.doctor import Finding, examine
-from gleaner.cli.health import health
+from gleaner.cli.machine.health import health
 from gleaner.cli.settings import Settings
 from gleaner.settings import BusSettings, NodeSettings, PeopleSettings, WorkloadSettings
 

@@ -13,8 +13,8 @@ from gleaner.bus.connection import Connection
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import Event, HistoryAnswer, HistoryQuery
-from gleaner.cli.events import Following, Found, Row, Wish, describe, history_of
-from gleaner.cli.past import hear_inventories
+from gleaner.cli.history.events import Following, Found, Row, Wish, describe, history_of
+from gleaner.cli.history.past import hear_inventories
 from gleaner.client import Client, NeverRecorded, RequestFailed
 from gleaner.fleet import Fleet
 from tests.builders import NOW

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
-from gleaner.cli.export_site import LOST, describe, export_from, write
-from gleaner.cli.watch import Line
+from gleaner.cli.now.export_site import LOST, describe, export_from, write
+from gleaner.cli.now.watch import Line
 from tests.builders import until
 from tests.cli.fleets import example_fleet
 from tests.web.example import Example

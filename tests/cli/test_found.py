@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gleaner.bus.messages import GpuInventory, Inventory, RunnerState
-from gleaner.cli.found import describe
+from gleaner.cli.machine.found import describe
 from tests.builders import NOW
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gleaner.bus.message import Message
 from gleaner.bus.messages import GpuInventory, Inventory
-from gleaner.cli.free import COLUMNS, Wish, as_json, free, lines, nothing, parse_bytes, rows
+from gleaner.cli.now.free import COLUMNS, Wish, as_json, free, lines, nothing, parse_bytes, rows
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import A100, GIB, Example, gpu_id

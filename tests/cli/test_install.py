@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli import systemctl
+from gleaner.cli.systemd import systemctl
 from gleaner.settings.enrolment import encode
 from tests.cli.test_commands import Said
 from tests.settings.test_enrolment import GPU7, SERVICE

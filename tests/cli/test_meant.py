@@ -6,7 +6,7 @@ import pytest
 
 from gleaner import names
 from gleaner.cli.meant import meant
-from gleaner.cli.users import users
+from gleaner.cli.now.users import users
 from gleaner.names import Called
 from tests.cli.fleets import example_fleet
 from tests.web.example import gpu_id

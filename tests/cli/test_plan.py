@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.access import Account
-from gleaner.cli import demo, plan
-from gleaner.cli.broker import Address, Identity, find_mosquitto
-from gleaner.cli.child import backoff_seconds
-from gleaner.cli.mosquitto import password_line
-from gleaner.cli.plan import Choice, Node
+from gleaner.cli.machine import demo, plan
+from gleaner.cli.machine.broker import Address, Identity, find_mosquitto
+from gleaner.cli.machine.child import backoff_seconds
+from gleaner.cli.machine.mosquitto import password_line
+from gleaner.cli.machine.plan import Choice, Node
 from gleaner.cli.settings import Settings
 from gleaner.settings import BusSettings, NodeSettings, WorkloadSettings, load
 from services.collector.simulated.script import read_script

@@ -12,8 +12,8 @@ import pytest
 
 from gleaner.bus.message import Message
 from gleaner.bus.messages import GpuCondition, Holder, Inventory, Telemetry
-from gleaner.cli.site import COLUMNS, Card, Line, Verdict, cards, counts, judge, rows
-from gleaner.cli.site_page import render
+from gleaner.cli.now.site import COLUMNS, Card, Line, Verdict, cards, counts, judge, rows
+from gleaner.cli.now.site_page import render
 from gleaner.fleet import FleetView
 from gleaner.names import Called
 from tests.builders import NOW

@@ -8,7 +8,7 @@ import json
 from rich.console import Console
 
 from gleaner.bus.messages import RecorderState
-from gleaner.cli.status import as_json, table
+from gleaner.cli.now.status import as_json, table
 from gleaner.fleet import FleetView
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of

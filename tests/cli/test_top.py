@@ -14,8 +14,8 @@ from textual.widgets import DataTable, Static
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
-from gleaner.cli.top import Details, Top
-from gleaner.cli.watch import Line
+from gleaner.cli.now.top import Details, Top
+from gleaner.cli.now.watch import Line
 from tests.builders import NOW, until
 from tests.web.example import MARKUP, Example
 

@@ -7,7 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from gleaner.cli.top_rows import COLUMNS, Page, Row, arrange, details, fit, rows, summary, widths
+from gleaner.cli.now.top_rows import (
+    COLUMNS,
+    Page,
+    Row,
+    arrange,
+    details,
+    fit,
+    rows,
+    summary,
+    widths,
+)
 from gleaner.names import Called
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of

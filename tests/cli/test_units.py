@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli import install
 from gleaner.cli.settings import Settings
-from gleaner.cli.units import NAMES, UP, Unit, Written, conflicts, file_of, text_of, written
+from gleaner.cli.systemd import install
+from gleaner.cli.systemd.units import NAMES, UP, Unit, Written, conflicts, file_of, text_of, written
 from gleaner.settings import (
     AccountingSettings,
     DatabaseSettings,

@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gleaner.cli.meant import meant
-from gleaner.cli.past import simulated
-from gleaner.cli.usage import (
+from gleaner.cli.history.past import simulated
+from gleaner.cli.history.usage import (
     as_csv,
     history_table,
     host_table,
@@ -18,6 +17,7 @@ from gleaner.cli.usage import (
     the_one,
     usage_table,
 )
+from gleaner.cli.meant import meant
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet
 from tests.web.example import gpu_id

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gleaner.bus.message import Message
 from gleaner.bus.messages import Beat, Holder, Inventory
-from gleaner.cli.users import COLUMNS, amount, as_json, not_counted, rows, table, users
+from gleaner.cli.now.users import COLUMNS, amount, as_json, not_counted, rows, table, users
 from gleaner.fleet import FleetView
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of

@@ -12,10 +12,10 @@ import pytest
 from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Event
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.endpoint import write_endpoint
-from gleaner.cli.events import Row, follow
+from gleaner.cli.history.events import Row, follow
+from gleaner.cli.machine.endpoint import write_endpoint
+from gleaner.cli.now.watch import listening, watch
 from gleaner.cli.settings import Settings
-from gleaner.cli.watch import listening, watch
 from gleaner.runtime import Fatal
 from gleaner.settings import BusSettings, NodeSettings
 from tests.brokers import Broker
@@ -128,5 +128,5 @@ async def test_who_watches_comes_back_when_up_was_started_again_with_other_passw
             await asyncio.wait([following])
 
     assert len(events) == 2
-    said = [one.message for one in caplog.records if one.name == "gleaner.cli.events"]
+    said = [one.message for one in caplog.records if one.name == "gleaner.cli.history.events"]
     assert [text.partition(";")[0] for text in said] == ["the broker is lost", "the broker is back"]

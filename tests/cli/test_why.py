@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gleaner.bus.messages import Blocker, Inventory
-from gleaner.cli.why import Answer, NotFound, lines, why
+from gleaner.cli.now.why import Answer, NotFound, lines, why
 from tests.builders import NOW
 from tests.cli.fleets import example_fleet, fleet_of
 from tests.web.example import Example, gpu_id

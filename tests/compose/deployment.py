@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("broker", "scheduler", "recorder", "web")

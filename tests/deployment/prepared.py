@@ -12,9 +12,9 @@ from typing import Self
 import psutil
 
 from gleaner.bus.connection import Connection
-from gleaner.cli.broker import Address, broker_user, can_listen, free_port, is_answered
 from gleaner.cli.deployment.enroll import Change, enroll
 from gleaner.cli.deployment.prepare import BROKER, SERVICES, Wanted, prepare
+from gleaner.cli.machine.broker import Address, broker_user, can_listen, free_port, is_answered
 from gleaner.settings.enrolled import KEPT
 from gleaner.settings.enrolment import Enrolment, Part, account, decode
 

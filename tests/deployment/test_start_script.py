@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli.broker import Address, is_answered
+from gleaner.cli.machine.broker import Address, is_answered
 from tests.builders import folder_for_all
 from tests.deployment.prepared import MOSQUITTO, Deployment
 

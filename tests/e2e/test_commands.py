@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.system import ROOT, Stranger, System
 
 pytestmark = pytest.mark.e2e

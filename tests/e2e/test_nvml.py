@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 
 from gleaner.bus.messages import CauseKind, GpuState, Inventory, Run
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.nvml_stand_in import MIB, StandIn, a_gpu
 from tests.system import NOBODYS_NUMBERS, System, processes_with
 

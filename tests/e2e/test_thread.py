@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from services.recorder.values.packing import unpack
 from tests.system import Stranger, System
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 
 CONFIGURATION = """\
 [bus]

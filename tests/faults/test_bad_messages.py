@@ -12,7 +12,7 @@ import pytest
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.messages import Availability, RequestKind, SchedulerState
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from gleaner.client import Client
 from gleaner.namesake import NEW_SECONDS
 from tests.faults.bad import Intruder, malformed, strange

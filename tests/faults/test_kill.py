@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.nvml_stand_in import StandIn
 from tests.system import Stranger, System, environment_of, processes_with
 

@@ -22,7 +22,7 @@ from gleaner.bus.message import Writer
 from gleaner.bus.messages import EventKind
 from gleaner.bus.mqtt import MqttBus
 from gleaner.bus.outbox import Outbox
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from services.recorder.store import Store
 from tests.builders import NOW, until
 from tests.mosquitto import Mosquitto

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gleaner.bus.messages import Availability, Inventory
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from tests.system import ROOT, Stranger, System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]

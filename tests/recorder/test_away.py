@@ -10,7 +10,7 @@ import pytest
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, Recorded, RecorderState
-from gleaner.cli.broker import free_port
+from gleaner.cli.machine.broker import free_port
 from gleaner.runtime import Fatal
 from services.recorder import service
 from services.recorder.schema import tables

@@ -18,8 +18,8 @@ from gleaner import export
 from gleaner.bus.connection import Connection
 from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from gleaner.cli import export_data
-from gleaner.cli.export_data import Wish, export_from, format_of
+from gleaner.cli.history import export_data
+from gleaner.cli.history.export_data import Wish, export_from, format_of
 from gleaner.client import Client, RequestFailed
 from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
 from services.recorder.store import Store

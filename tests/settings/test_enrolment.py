@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gleaner.cli.connect import connected, enrolled_node
+from gleaner.cli.machine.system import prepare
 from gleaner.cli.settings import Settings as Everything
-from gleaner.cli.system import prepare
 from gleaner.runtime import Fatal, keep_enrolment
 from gleaner.settings import BusSettings, SettingsError, load
 from gleaner.settings.enrolment import Enrolment, decode, encode

@@ -14,10 +14,10 @@ from gleaner.bus.memory import MemoryBroker, MemoryBus
 from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
 from gleaner.names import Called
+from services.web.access.security import Rules
 from services.web.app import make_app
-from services.web.live import Live
 from services.web.questions import Questions
-from services.web.security import Rules
+from services.web.streaming.live import Live
 from tests.builders import NOW
 from tests.web.example import Example
 

@@ -17,11 +17,11 @@ from gleaner.bus.message import Message
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery, Request, Response
 from gleaner.names import Called
 from gleaner.settings import WebSettings
+from services.web.access.security import Rules
 from services.web.app import make_app
-from services.web.live import Live
 from services.web.questions import Questions
-from services.web.security import Rules
 from services.web.service import listen, make_server, serve_http
+from services.web.streaming.live import Live
 from tests.web.example import Example
 from tests.web.large import LargeFleet
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from gleaner.bus.messages import HistoryAnswer, RequestKind
-from services.web.view import Snapshot
+from services.web.shown.view import Snapshot
 from tests.web.conftest import BOB, Web
 from tests.web.example import MARKUP
 

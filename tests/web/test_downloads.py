@@ -16,7 +16,7 @@ from gleaner import export
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
-from services.web import downloads
+from services.web.data import downloads
 from tests.web.conftest import Web
 from tests.web.site import Site
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.web.filter import Choices, Filter, from_query
+from services.web.shown.filter import Choices, Filter, from_query
 from tests.web.conftest import Web
 
 

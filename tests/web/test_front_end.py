@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from services.web import pages
-from services.web.board import Moment
-from services.web.history_page import HISTORY_ROWS
-from services.web.overview import show_overview
+from services.web.history.history_page import HISTORY_ROWS
+from services.web.shown.board import Moment
+from services.web.shown.overview import show_overview
 from services.web.typescript import types
 from tests.builders import NOW
 

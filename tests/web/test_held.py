@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from services.web import texts
-from services.web.held import held
+from services.web.shown.held import held
 from tests.builders import NOW
 from tests.web.conftest import Web
 from tests.web.example import GIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from services.web.hour import LastHour
+from services.web.shown.hour import LastHour
 from services.web.texts import spark, spark_text
 from tests.builders import NOW
 from tests.web.example import Example

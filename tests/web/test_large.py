@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 
-from services.web import live
 from services.web.pages import Pages
+from services.web.streaming import live
 from tests.builders import until
 from tests.web.conftest import Web
 from tests.web.large import GPUS, LargeFleet

@@ -13,11 +13,11 @@ import pytest
 from pydantic import JsonValue
 
 from gleaner.bus.messages import HistoryAnswer
-from services.web import live, stream
 from services.web.questions import Questions
-from services.web.recall import recall
-from services.web.show import with_readings
-from services.web.view import Snapshot
+from services.web.shown.show import with_readings
+from services.web.shown.view import Snapshot
+from services.web.streaming import live, stream
+from services.web.streaming.recall import recall
 from tests.web.conftest import Web
 
 
@@ -226,7 +226,7 @@ async def test_evictions_from_before_a_restart_are_recalled(web: Web) -> None:
 async def test_who_recalls_asks_again_until_the_recorder_answers(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.web.recall.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("services.web.streaming.recall.RETRY_SECONDS", 0.01)
     recalling = asyncio.create_task(recall(web.live, Questions(web.bus, 0.01)))
     await asyncio.sleep(0.05)
 

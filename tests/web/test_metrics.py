@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gleaner.bus.messages import Disk, GpuReading, HostReading, Telemetry, Xid
-from services.web.exposition import Exposition, Family, labels
-from services.web.gpu_metrics import GPU, GPU_BY_LABEL, HOST
+from services.web.data.exposition import Exposition, Family, labels
+from services.web.data.gpu_metrics import GPU, GPU_BY_LABEL, HOST
 from tests.builders import NOW
 from tests.web.conftest import Web
 from tests.web.example import gpu_id

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from gleaner.bus.messages import EventKind, Recorded, RecorderState
-from services.web.news import Newspaper
-from services.web.view import News
+from services.web.shown.view import News
+from services.web.streaming.news import Newspaper
 from tests.builders import NOW
 from tests.web.canned import gpu_event, tell
 from tests.web.conftest import Web

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gleaner import taking
-from services.web.overview import OFFERS
-from services.web.view import FreeModel
+from services.web.shown.overview import OFFERS
+from services.web.shown.view import FreeModel
 from tests.web.conftest import Web
 from tests.web.example import H100
 

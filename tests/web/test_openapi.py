@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gleaner.bus.memory import MemoryBroker, MemoryBus
-from services.web.api import make_api
-from services.web.live import Live
+from services.web.data.api import make_api
 from services.web.questions import Questions
+from services.web.streaming.live import Live
 from tests.web.site import Site
 
 BUS = MemoryBus(MemoryBroker())

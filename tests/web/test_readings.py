@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gleaner.bus.messages import GpuReading, Xid
-from services.web.readings import label_of, readings_of
+from services.web.shown.readings import label_of, readings_of
 from tests.builders import NOW
 
 

@@ -10,14 +10,14 @@ import pytest
 from gleaner.bus.interface import Delivery
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from services.web.questions import Questions
-from services.web.recall import recall_hour
+from services.web.streaming.recall import recall_hour
 from tests.web.conftest import Web
 
 
 async def test_the_last_hour_from_before_a_restart_is_recalled_some_nodes_at_a_time(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.web.recall.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("services.web.streaming.recall.PAUSE_SECONDS", 0)
     start = (web.now - timedelta(minutes=59)).isoformat()
 
     def reply(delivery: Delivery) -> None:

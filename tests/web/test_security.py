@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from services.web import security, service
-from services.web.peer import Peer, user_of
-from services.web.security import Rules
+from services.web import service
+from services.web.access import security
+from services.web.access.peer import Peer, user_of
+from services.web.access.security import Rules
 from services.web.service import who_may_change
 from tests.builders import until
 from tests.web.conftest import Web

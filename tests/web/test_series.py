@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from services.web.series import (
+from services.web.history.series import (
     USED_IN_PARTS,
     Series,
     data_of,
@@ -13,7 +13,7 @@ from services.web.series import (
     resolution_text,
     series_of,
 )
-from services.web.spans import CHART_PRESETS, Span
+from services.web.history.spans import CHART_PRESETS, Span
 from tests.builders import NOW
 from tests.web.canned import Row, bucket
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.web.spans import CHART_PRESETS, Span, date_of, span_of
+from services.web.history.spans import CHART_PRESETS, Span, date_of, span_of
 from tests.builders import NOW
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.web.quiet import least_used, least_used_hours, week_of
+from services.web.history.quiet import least_used, least_used_hours, week_of
+from services.web.history.used import periods_of, quotas_of, totals_of, used_by
 from services.web.texts import quantity
-from services.web.used import periods_of, quotas_of, totals_of, used_by
 from tests.web.canned import hours_of_the_week, use
 
 

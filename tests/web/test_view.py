@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from gleaner.bus.messages import GpuCondition, Inventory, Run, RunState
 from gleaner.fleet import Presence
-from services.web.filter import shown_state
-from services.web.held import held
-from services.web.live import Live
-from services.web.view import Node
+from services.web.shown.filter import shown_state
+from services.web.shown.held import held
+from services.web.shown.view import Node
+from services.web.streaming.live import Live
 from tests.builders import NOW
 from tests.web.conftest import Web
 from tests.web.example import H100, MARKUP, gpu_id

@@ -88,7 +88,7 @@ def database_copy(
 
 def _database() -> ModuleType:
     try:
-        from gleaner.cli import database
+        from gleaner.cli.history import database
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("sqlalchemy", "alembic"):
             raise

@@ -146,8 +146,8 @@ def enroll(
 
 
 def _name(node: str | None, reader: str | None, *, shows_list: bool) -> str:
-    from gleaner.cli.broker import OPERATOR
     from gleaner.cli.deployment.enroll import NAME, NAME_RULE
+    from gleaner.cli.machine.broker import OPERATOR
 
     named = [name for name in (node, reader) if name is not None]
     if len(named) != (0 if shows_list else 1):

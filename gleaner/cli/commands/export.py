@@ -51,7 +51,7 @@ def export_site(
         raise Failed("DIRECTORY is empty; . is this one", code=EXIT_USAGE)
     folder = Path(directory)
     try:
-        from gleaner.cli import export_site as site
+        from gleaner.cli.now import export_site as site
     except ModuleNotFoundError as error:
         if error.name != "jinja2":
             raise
@@ -97,7 +97,7 @@ def export_data(
     is waited for; if it stays away, nothing is written and the status is 1. Parquet needs the
     extra `parquet`.
     """
-    from gleaner.cli import export_data as data
+    from gleaner.cli.history import export_data as data
     from gleaner.export import Incomplete, NoParquet
 
     begin, end = span_of(since, until)

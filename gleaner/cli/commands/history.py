@@ -28,7 +28,7 @@ from gleaner.cli.commands.common import (
 from gleaner.figures import By, columns_of
 
 if TYPE_CHECKING:
-    from gleaner.cli.usage import Found
+    from gleaner.cli.history.usage import Found
 
 EVENTS = 20
 MOST_POINTS = 5000
@@ -86,7 +86,7 @@ def events(
 
     Readings are no events: `gleaner history` and `gleaner export data samples` have them.
     """
-    from gleaner.cli import events as record
+    from gleaner.cli.history import events as record
 
     def say(row: record.Row) -> None:
         print(json.dumps(row, default=str) if as_json else record.describe(row), flush=True)
@@ -138,7 +138,7 @@ def usage(
     `shared` where others had it, too, and each has them in full. Days and hours of the day are
     those of the recorder's time zone.
     """
-    from gleaner.cli import usage as figures
+    from gleaner.cli.history import usage as figures
 
     begin, end = span_of(since, until)
     refuse_both(as_json=as_json, as_csv=as_csv)
@@ -179,7 +179,7 @@ def history(
 
     By default the last day, hour by hour.
     """
-    from gleaner.cli import usage as figures
+    from gleaner.cli.history import usage as figures
 
     begin, end = span_of(since, until)
     refuse_both(as_json=as_json, as_csv=as_csv)
@@ -194,7 +194,7 @@ def history(
 def _show_figures(
     found: Found, columns: Sequence[str], table: Any, *, as_json: bool, as_csv: bool
 ) -> None:
-    from gleaner.cli import usage as figures
+    from gleaner.cli.history import usage as figures
 
     if found.simulated:
         print(f"gleaner: {found.simulated}", file=sys.stderr)

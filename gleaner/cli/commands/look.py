@@ -49,7 +49,7 @@ def status(
 
 
 async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
-    from gleaner.cli import status as view
+    from gleaner.cli.now import status as view
 
     if watch:
         await _watch(settings, as_json=as_json)
@@ -64,8 +64,8 @@ async def _status(settings: Settings, *, as_json: bool, watch: bool) -> None:
 async def _watch(settings: Settings, *, as_json: bool) -> None:
     from rich.live import Live
 
-    from gleaner.cli import status as view
-    from gleaner.cli.watch import watch
+    from gleaner.cli.now import status as view
+    from gleaner.cli.now.watch import watch
 
     console = screen()
     with contextlib.ExitStack() as stack:
@@ -106,8 +106,8 @@ def why(
 
 
 async def _why(settings: Settings, target: str, *, as_json: bool) -> None:
-    from gleaner.cli import status as view
-    from gleaner.cli import why as reasons
+    from gleaner.cli.now import status as view
+    from gleaner.cli.now import why as reasons
 
     async with view.watched_fleet(settings) as fleet:
         try:
@@ -144,7 +144,7 @@ def free(
 
     Those marked "on demand" have one of our own runs, which leaves as soon as somebody comes.
     """
-    from gleaner.cli import free as view
+    from gleaner.cli.now import free as view
 
     refuse_both(as_json=as_json, as_csv=as_csv)
     try:
@@ -171,7 +171,7 @@ def users(as_json: Json = False, as_csv: Csv = False, config: Config = None) -> 
 
     A process on two GPUs counts twice. What is on a node that is silent is told, but not counted.
     """
-    from gleaner.cli import users as view
+    from gleaner.cli.now import users as view
 
     refuse_both(as_json=as_json, as_csv=as_csv)
     fleet = wait_for(_now(load(config)))
@@ -192,7 +192,7 @@ def top(config: Config = None) -> None:
     if not sys.stdout.isatty():
         raise Failed("`gleaner top` needs a terminal; `gleaner status` writes anywhere")
     try:
-        from gleaner.cli.top import top as watch
+        from gleaner.cli.now.top import top as watch
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("textual"):
             raise
@@ -201,7 +201,7 @@ def top(config: Config = None) -> None:
 
 
 async def _now(settings: Settings) -> FleetView:
-    from gleaner.cli import status as view
+    from gleaner.cli.now import status as view
 
     async with view.watched_fleet(settings) as fleet:
         return view.now_of(fleet)

@@ -100,7 +100,7 @@ def health(
     Status 1 where a restart may help. Of a recorder whose disk is full or whose PostgreSQL is away
     it does not: it is well, and `gleaner status` says what is wrong.
     """
-    from gleaner.cli.health import health as look
+    from gleaner.cli.machine.health import health as look
 
     if service not in SERVICES:
         there_are = ", ".join(SERVICES)

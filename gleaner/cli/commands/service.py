@@ -13,10 +13,10 @@ import typer
 from gleaner.cli.commands.common import EXIT_USAGE, START, Config, Failed, group, load
 
 if TYPE_CHECKING:
-    from gleaner.cli.install import Installed
     from gleaner.cli.settings import Settings
-    from gleaner.cli.systemctl import Systemd
-    from gleaner.cli.units import Unit
+    from gleaner.cli.systemd.install import Installed
+    from gleaner.cli.systemd.systemctl import Systemd
+    from gleaner.cli.systemd.units import Unit
 
 Service = StrEnum("Service", ["node", "collector", "runner", "scheduler", "recorder", "web"])
 _ENROLMENT = "GLEANER_BUS__ENROLMENT"
@@ -60,9 +60,9 @@ def install(
     changed since, like the version, is restarted. Waits until each service is well; status 1 if
     it is not, 2 if its configuration is wrong.
     """
-    from gleaner.cli import install as work
-    from gleaner.cli.systemctl import Refused, Systemd
-    from gleaner.cli.units import UP, text_of
+    from gleaner.cli.systemd import install as work
+    from gleaner.cli.systemd.systemctl import Refused, Systemd
+    from gleaner.cli.systemd.units import UP, text_of
     from gleaner.settings import find_file
 
     wanted = tuple(dict.fromkeys(map(str, services or (UP,))))
@@ -107,10 +107,10 @@ def uninstall(
     ] = None,
 ) -> None:
     """Stop what `gleaner install` installed, and remove it; data and configuration are kept."""
-    from gleaner.cli.install import installed
-    from gleaner.cli.systemctl import Refused, Systemd
-    from gleaner.cli.uninstall import uninstall as remove
-    from gleaner.cli.units import file_of
+    from gleaner.cli.systemd.install import installed
+    from gleaner.cli.systemd.systemctl import Refused, Systemd
+    from gleaner.cli.systemd.uninstall import uninstall as remove
+    from gleaner.cli.systemd.units import file_of
 
     systemd = Systemd(is_user=os.geteuid() != 0)
     _check(systemd)
@@ -135,7 +135,7 @@ def uninstall(
 def _settings(config: Path | None, enrolment: str | None, wanted: tuple[str, ...]) -> Settings:
     """Read what the services will read: no variables of this shell but the enrolment."""
     from gleaner.cli.connect import enrolled_node
-    from gleaner.cli.units import UP
+    from gleaner.cli.systemd.units import UP
 
     unseen = [name for name in sorted(os.environ) if name.startswith("GLEANER_") and "__" in name]
     if unseen := [name for name in unseen if name != _ENROLMENT]:
@@ -185,8 +185,8 @@ def _check(systemd: Systemd) -> None:
 
 
 def _check_neighbours(wanted: tuple[str, ...], systemd: Systemd) -> None:
-    from gleaner.cli.install import installed
-    from gleaner.cli.units import conflicts
+    from gleaner.cli.systemd.install import installed
+    from gleaner.cli.systemd.units import conflicts
 
     there = tuple(installed(systemd))
     found = conflicts(wanted, there)
@@ -197,7 +197,7 @@ def _check_neighbours(wanted: tuple[str, ...], systemd: Systemd) -> None:
 
 def _say(done: Installed, unit: Unit, systemd: Systemd) -> Installed:
     """Say in one line what was done, and where the log is."""
-    from gleaner.cli.units import name_of
+    from gleaner.cli.systemd.units import name_of
 
     name = name_of(unit.service)
     log = f"log: {systemd.log(name)}"

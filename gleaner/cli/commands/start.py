@@ -33,7 +33,7 @@ def up(config: Config = None) -> None:
     started again. Who is not root sees less, and is told what. On a machine without an NVIDIA GPU
     a simulated node is added.
     """
-    from gleaner.cli.up import up as run_everything
+    from gleaner.cli.machine.up import up as run_everything
     from gleaner.settings import find_file
 
     settings = load(config)

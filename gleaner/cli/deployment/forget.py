@@ -12,7 +12,7 @@ from gleaner.bus.interface import Delivery
 from gleaner.bus.message import Message, Writer, message_types
 from gleaner.bus.messages import Availability, Run
 from gleaner.bus.mqtt import MqttBus
-from gleaner.cli.broker import Address, is_answered
+from gleaner.cli.machine.broker import Address, is_answered
 
 SECONDS = 5.0
 _MARK = "forgotten"

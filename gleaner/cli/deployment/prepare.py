@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from gleaner.bus.access import service_accounts
 from gleaner.bus.signature import load_or_make_key
-from gleaner.cli.broker import OPERATOR
 from gleaner.cli.deployment.certificates import make, take_over
 from gleaner.cli.deployment.register import Register, fits, new_entry
 from gleaner.cli.deployment.volume import (
@@ -27,6 +26,7 @@ from gleaner.cli.deployment.volume import (
     usable,
     write,
 )
+from gleaner.cli.machine.broker import OPERATOR
 from gleaner.settings.enrolled import KEPT
 from gleaner.settings.enrolment import Enrolment, decode, encode
 

@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from gleaner.bus.access import Account, access_rules, node_accounts, service_accounts
-from gleaner.cli.broker import OPERATOR
-from gleaner.cli.mosquitto import is_password, listener, password_hash
+from gleaner.cli.machine.broker import OPERATOR
+from gleaner.cli.machine.mosquitto import is_password, listener, password_hash
 
 VERSION = 1
 """Of `accounts.json`; a newer one is left alone."""

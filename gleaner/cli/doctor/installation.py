@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gleaner.bus.connection import Connection
 from gleaner.bus.signature import parse_public_key
-from gleaner.cli.broker import Address, find_mosquitto, is_answered
 from gleaner.cli.connect import enrolled_node, where
 from gleaner.cli.doctor.finding import Finding, fail, ok, warn
+from gleaner.cli.machine.broker import Address, find_mosquitto, is_answered
 from gleaner.cli.settings import Settings
 from gleaner.runtime import Fatal
 from gleaner.settings.enrolled import KEPT

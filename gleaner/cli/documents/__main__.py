@@ -10,7 +10,7 @@ from gleaner.cli.documents.bus import bus_document
 from gleaner.cli.documents.command_line import command_line_document
 from gleaner.cli.documents.configuration import configuration_document
 from gleaner.cli.documents.schemas import all_models, asyncapi, schema_of
-from gleaner.cli.mosquitto import COMMON
+from gleaner.cli.machine.mosquitto import COMMON
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,7 +59,7 @@ def deployed_broker() -> str:
     """Return mosquitto/mosquitto.conf: the broker of the containers, started by start.sh."""
     return (
         "# The broker of the containers. Its paths are those of its volume, where start.sh goes.\n"
-        "# Made from gleaner/cli/mosquitto.py (`make docs`), as that of `gleaner up` is.\n"
+        "# Made from gleaner/cli/machine/mosquitto.py (`make docs`), as that of `gleaner up` is.\n"
         f"{COMMON}\n"
         "# Listeners, accounts and rules: `gleaner prepare` and `gleaner enroll` write them.\n"
         "include_dir .\n"

@@ -1,4 +1,4 @@
-// Which GPUs somebody wants to see, as it stands in the address; services/web/filter.py does the
+// Which GPUs somebody wants to see, as it stands in the address; services/web/shown/filter.py does the
 // same where script is off.
 
 import type { Gpu, Node } from "./view";

@@ -1,4 +1,4 @@
-// GPUs that somebody holds without using them, longest first; services/web/held.py finds the same.
+// GPUs that somebody holds without using them, longest first; services/web/shown/held.py finds the same.
 
 import { usersOf } from "./filter";
 import type { Node } from "./view";

@@ -1,0 +1,1 @@
+"""What the recorder knows, in a terminal and as files."""

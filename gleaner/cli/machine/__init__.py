@@ -1,0 +1,1 @@
+"""`gleaner up`: everything on one machine, as child processes."""

@@ -1,0 +1,1 @@
+"""The fleet as it is, in a terminal or as a static page."""

@@ -1,0 +1,1 @@
+"""`gleaner install` and `uninstall`: the same as services of systemd."""

@@ -1,0 +1,1 @@
+"""Who may load a page, and who may change something."""

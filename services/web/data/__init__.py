@@ -1,0 +1,1 @@
+"""The same for programs: the API, files to download, metrics."""

@@ -1,0 +1,1 @@
+"""What is shown of the fleet as it is now; pure."""

@@ -1,0 +1,1 @@
+"""The live stream: what changed goes to all who watch."""
