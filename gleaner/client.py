@@ -210,7 +210,8 @@ class Client:
         if answer.unknown is not None:
             raise NeverRecorded(answer.error)
         if answer.error is not None:
-            raise RequestFailed(f"the recorder refused the question: {answer.error}")
+            did = "could not answer" if answer.is_fault else "refused"
+            raise RequestFailed(f"the recorder {did} the question: {answer.error}")
         return answer
 
     async def snapshot(

@@ -24,7 +24,9 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 31
 INTERVAL = timedelta(seconds=150)
 PER_EVENT = 8
-PER_DAY = timedelta(days=1) // INTERVAL // PER_EVENT
+SET_BACK = START + timedelta(days=15, hours=13)
+"""Then somebody sets the node's clock back, and what it has said last comes once more."""
+AGAIN = (PER_EVENT * INTERVAL).total_seconds()
 KEEP = Retention(
     samples=timedelta(days=2),
     events=timedelta(days=731),
@@ -99,9 +101,15 @@ def event(number: int, samples: Iterable[Sample], stream: str = "s1") -> Event:
 
 
 def month() -> Iterator[Event]:
-    for number in range(1, DAYS * PER_DAY + 1):
-        at = START + (number - 1) * PER_EVENT * INTERVAL
+    number, at, is_set_back = 1, START, False
+    while at < START + timedelta(days=DAYS):
         yield event(number, [a_sample(at + INTERVAL * (i + 1)) for i in range(PER_EVENT)])
+        number, at = number + 1, at + PER_EVENT * INTERVAL
+        if at == SET_BACK and not is_set_back:
+            # Not to the microsecond the same instants, else it would be the same samples.
+            again = at - PER_EVENT * INTERVAL - timedelta(microseconds=7)
+            yield event(number, [a_sample(again + INTERVAL * (i + 1)) for i in range(PER_EVENT)])
+            number, is_set_back = number + 1, True
 
 
 async def record(store: Store, events: Iterable[Event], now: datetime) -> None:
@@ -137,7 +145,7 @@ async def play(store_url: str, *, seed: int) -> None:
     repeated: list[Event] = []
     by_day: dict[int, list[Event]] = {}
     for one in month():
-        by_day.setdefault((one.sequence - 1) // PER_DAY, []).append(one)
+        by_day.setdefault((one.at - INTERVAL - START).days, []).append(one)
     for day, events in by_day.items():
         now = START + timedelta(days=day + 1, minutes=10)
         today = [one for one in events if chance.random() > 0.1]
@@ -177,8 +185,11 @@ async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
         assert [row["start"] for row in days] == [START + timedelta(days=n) for n in range(DAYS)]
         hours = {"ours": 6, "busy": 6, "held": 2, "idle": 10, "dirty": 0, "unknown": 0}
         for row in days:
+            again = AGAIN if row["start"] <= SET_BACK < row["start"] + timedelta(days=1) else 0
+            row["held_seconds"] -= again
             assert {state: row[f"{state}_seconds"] / 3600 for state in hours} == hours
-            assert row["samples"] == 24 * 24
+            assert row["samples"] == 24 * 24 + (PER_EVENT if again else 0)
+            row["energy_joules"] -= again * WATTS["held"]
             assert row["energy_joules"] == 3600 * (6 * 250 + 6 * 300 + 2 * 100 + 10 * 50)
             assert row["utilization_percent_sum"] / 3600 == 6 * 90 + 4 * 60 + 2 * 80
             assert (row["utilization_percent_min"], row["utilization_percent_max"]) == (0, 90)
@@ -186,15 +197,19 @@ async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
         hosts = sorted(await rows(store, tables.host_1d), key=lambda row: row["start"])
         assert [row["start"] for row in hosts] == [row["start"] for row in days]
         for row in hosts:
-            assert (row["node"], row["samples"], row["seconds"]) == ("n1", 24 * 24, 24 * 3600)
+            again = AGAIN if row["start"] <= SET_BACK < row["start"] + timedelta(days=1) else 0
+            samples = 24 * 24 + (PER_EVENT if again else 0)
+            assert (row["node"], row["samples"]) == ("n1", samples)
+            assert row["seconds"] == 24 * 3600 + again
             assert row["cpu_percent_sum"] / 900 == 6 * 90 + 4 * 60 + 2 * 80
             assert (row["cpu_percent_min"], row["cpu_percent_max"]) == (0, 22.5)
+            row["memory_used_bytes_sum"] -= again * 2**29
             assert row["memory_used_bytes_sum"] / 3600 == 12 * 2**30 + 12 * 2**29
             received = row["network_received_bytes_per_second_sum"]
             assert received == 3600 * 1000 * (6 * 90 + 4 * 60 + 2 * 80)
             # A sample stands for the time that ends at it.
-            assert row["disk_used_percent_seconds"] == 12 * 3600
-            assert row["disk_used_percent_sum"] == 61.5 * 12 * 3600
+            assert row["disk_used_percent_seconds"] == 12 * 3600 + again
+            assert row["disk_used_percent_sum"] == 61.5 * (12 * 3600 + again)
         assert len(await rows(store, tables.host_5m)) == len(
             await rows(store, tables.sample_5m, tables.sample_5m.c.device > 0)
         )
@@ -222,8 +237,9 @@ async def test_a_month_comes_out_exact(tmp_path: Path) -> None:
 
         used = await rows(store, tables.use_1d, tables.use_1d.c.device > 0)
         mine = [one for one in used if one["user"] == "alice"]
-        assert total(mine, "seconds") == DAYS * 8 * 3600
-        assert total(used, "seconds") == DAYS * 16 * 3600
+        assert total(mine, "seconds") == DAYS * 8 * 3600 + AGAIN
+        assert total(used, "seconds") == DAYS * 16 * 3600 + AGAIN
+        assert total(of["alice"], "held_seconds") == DAYS * 2 * 3600 + AGAIN
         # Everything below has gone by its age, and nothing waits.
         assert await rows(store, tables.dirty) == []
         oldest = START + timedelta(days=DAYS - 3)
