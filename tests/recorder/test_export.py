@@ -21,7 +21,7 @@ from gleaner.bus.messages import HistoryAnswer, HistoryQuery
 from gleaner.cli.history import export_data
 from gleaner.cli.history.export_data import Wish, export_from, format_of
 from gleaner.client import Client, RequestFailed
-from gleaner.export import COLUMNS, WHATS, Incomplete, encoder
+from gleaner.export import COLUMNS, WHATS, Incomplete, encoder, paging
 from services.recorder.store import Store
 from services.recorder.upkeep.retention import Retention
 from tests.builders import NOW
@@ -215,7 +215,7 @@ class Forgetful:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(paging, "PAUSE_SECONDS", 0.01)
     ask = Client.page
     monkeypatch.setattr(Client, "page", lambda self, query: ask(self, query, 0.05))
 
@@ -223,7 +223,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_recorder_that_goes_away_leaves_no_short_file(
     tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(paging, "PATIENCE_SECONDS", 0.1)
     broker, file = MemoryBroker(), tmp_path / "a.csv"
     file.write_text("what was there")
     recorder = Forgetful(broker)
@@ -272,7 +272,7 @@ async def test_a_recorder_that_is_away_at_first_is_waited_for_as_long(
         if rows is not None:
             assert await export_from(client, file, wish) == rows
         else:
-            monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.1)
+            monkeypatch.setattr(paging, "PATIENCE_SECONDS", 0.1)
             with pytest.raises(RequestFailed, match=r"did not answer .* \(waited 0\.1 s\)"):
                 await export_from(client, file, wish)
             assert [*tmp_path.iterdir()] == []
@@ -292,7 +292,7 @@ async def test_a_pipe_is_written_to_and_not_replaced(client: Client, tmp_path: P
 def test_parquet_is_whole_in_groups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow.parquet
 
-    monkeypatch.setattr("gleaner.parquet.ROWS", 10)
+    monkeypatch.setattr("gleaner.export.parquet.ROWS", 10)
     writer = encoder("events", "parquet")
     rows = [{"node": "n1", "sequence": n, "at": NOW.isoformat(), "data": {}} for n in range(35)]
     parts = [writer.begin(), *(writer.page(rows[n : n + 7]) for n in range(0, 35, 7)), writer.end()]

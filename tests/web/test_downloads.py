@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from gleaner import export
 from gleaner.bus.interface import Delivery
 from gleaner.bus.memory import MemoryBus
 from gleaner.bus.messages import HistoryAnswer, HistoryQuery
+from gleaner.export import paging
 from services.web.data import downloads
 from tests.web.conftest import Web
 from tests.web.site import Site
@@ -73,7 +73,7 @@ async def test_parquet_says_what_is_missing_or_comes(
 
     # As where the extra is not installed.
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "gleaner.parquet")
+    monkeypatch.delitem(sys.modules, "gleaner.export.parquet")
     refused = await web.client.get("/api/export/runs?format=parquet")
     assert refused.status_code == 501
     assert "pip install 'gleaner[parquet]'" in refused.json()["detail"]
@@ -82,7 +82,7 @@ async def test_parquet_says_what_is_missing_or_comes(
 async def test_who_does_not_answer_at_all_is_named(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(paging, "PATIENCE_SECONDS", 0.05)
 
     found = await web.client.get("/api/export/runs")
 
@@ -94,7 +94,7 @@ async def test_who_does_not_answer_at_all_is_named(
 async def test_a_recorder_that_restarts_before_the_first_page_is_waited_for(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(paging, "PAUSE_SECONDS", 0.01)
     gone = MemoryBus(web.broker, "recorder", "main")
     gone.connect()
     await web.say([])
@@ -163,7 +163,7 @@ async def leaving(bus: MemoryBus) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    monkeypatch.setattr(export, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(paging, "PATIENCE_SECONDS", 0.05)
     with Site(recorder=leaving) as site:
         yield site
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from gleaner.export import Column, Kind, Row, as_text
+from gleaner.export.columns import Column, Kind, Row
+from gleaner.export.text import as_text
 
 ROWS = 50_000
 """In one group; a reader loads a group of a column at a time."""
