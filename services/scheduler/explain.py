@@ -59,8 +59,9 @@ def says_the_same(new: Blockers, old: Blockers | None) -> bool:
 
 
 def next_texts(new: Blockers, published: Blockers) -> Iterator[datetime]:
-    """Return when a text that counts on is due, if one does."""
-    if any(one.code == "idle_for" for gpu in new.gpus for one in gpu.blockers):
+    """Return when a text is due that counts on, or that was not worth publishing at once."""
+    counts_on = any(one.code == "idle_for" for gpu in new.gpus for one in gpu.blockers)
+    if counts_on or _texts(new) != _texts(published):
         yield published.at + timedelta(seconds=QUIET_SECONDS)
 
 
@@ -71,6 +72,10 @@ def moments(blockers: Blockers) -> Iterator[datetime]:
             if blocker.until is not None:
                 near = blocker.until - timedelta(seconds=SOON_SECONDS)
                 yield near if near > blockers.at else blocker.until
+
+
+def _texts(blockers: Blockers) -> list[str]:
+    return [one.text for group in _groups(blockers) for one in group]
 
 
 def _groups(blockers: Blockers) -> list[tuple[Blocker, ...]]:
