@@ -73,6 +73,11 @@ class AccountingSettings(Section):
     csv_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
         5, description="Between two samples in that file."
     )
+    csv_idle_gpus: bool = Field(
+        False,
+        description="A row of nobody also for each GPU on which nothing runs; the GPU Stats "
+        "Service has none.",
+    )
 
     @field_validator("time_zone")
     @classmethod

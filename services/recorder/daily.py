@@ -50,14 +50,19 @@ def has_folder(node: str) -> bool:
     return _NODE.fullmatch(node) is not None
 
 
-def rows(node: NodeView, at: datetime, now: datetime) -> tuple[Row, ...] | None:
-    """Return the rows of a node at a point of the grid; None while it is not known what runs."""
+def rows(
+    node: NodeView, at: datetime, now: datetime, *, with_idle: bool = False
+) -> tuple[Row, ...] | None:
+    """Return the rows of a node at a point of the grid; None while it is not known what runs.
+
+    With idle GPUs each has a row on which nothing runs, not only one for all where none has any.
+    """
     if node.presence(now) is not Presence.ONLINE:
         return None
     gpus = node.gpus(now)
     if not gpus:
         return None
-    found = tuple(row for gpu in gpus for row in _rows(gpu, str(stamp(at))))
+    found = tuple(row for gpu in gpus for row in _rows(gpu, str(stamp(at)), with_idle=with_idle))
     if found:
         return found
     if any(gpu.condition is GpuCondition.UNKNOWN for gpu in gpus):
@@ -65,15 +70,16 @@ def rows(node: NodeView, at: datetime, now: datetime) -> tuple[Row, ...] | None:
     return ((str(stamp(at)), NOTHING, NOTHING, NOTHING, "0"),)
 
 
-def _rows(gpu: GpuView, when: str) -> Iterator[Row]:
+def _rows(gpu: GpuView, when: str, *, with_idle: bool) -> Iterator[Row]:
     if gpu.condition is GpuCondition.UNKNOWN or gpu.state is None:
         return
     where, usage = str(gpu.state.index), _usage(gpu)
     holders = [one for one in gpu.state.holders if one.ignored is None]
     for holder in holders:
         yield when, _user(holder), str(holder.pid), where, usage
-    if not holders and gpu.condition is GpuCondition.DIRTY:
-        # Something is there, but nobody can name it.
+    # On a dirty one something is there, but nobody can name it; of a lost one nobody knows.
+    is_told = with_idle and gpu.condition is not GpuCondition.LOST
+    if not holders and (is_told or gpu.condition is GpuCondition.DIRTY):
         yield when, NOTHING, NOTHING, where, usage
 
 

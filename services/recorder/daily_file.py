@@ -43,11 +43,14 @@ class DailyFiles:
         minutes: int,
         zone: tzinfo | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        with_idle: bool = False,
     ) -> None:
         self._directory = directory
         self._minutes = minutes
         self._zone = zone
         self._clock = clock
+        self._with_idle = with_idle
         self._fleet = Fleet()
         self._written: dict[str, int] = {}
         """By node, the stamp of its last rows."""
@@ -76,7 +79,7 @@ class DailyFiles:
             for name, node in nodes.items()
             if self._written.get(name) != daily.stamp(point)
             and daily.has_folder(name)
-            and (rows := daily.rows(node, point, now)) is not None
+            and (rows := daily.rows(node, point, now, with_idle=self._with_idle)) is not None
         }
         if wanted:
             # In a thread: a thousand files, maybe of a slow file server.
@@ -109,7 +112,13 @@ def daily_files(bus: Bus, settings: AccountingSettings) -> DailyFiles | None:
     if settings.csv_directory is None:
         return None
     zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
-    return DailyFiles(bus, settings.csv_directory, settings.csv_minutes, zone)
+    return DailyFiles(
+        bus,
+        settings.csv_directory,
+        settings.csv_minutes,
+        zone,
+        with_idle=settings.csv_idle_gpus,
+    )
 
 
 def say_simulated(folder: Path, node: str, at: datetime) -> None:

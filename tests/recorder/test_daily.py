@@ -99,6 +99,16 @@ def test_where_nothing_runs_one_row_says_so() -> None:
     )
 
 
+def test_with_idle_gpus_each_has_a_row_where_nothing_runs() -> None:
+    lost = a_gpu(index=2, state="lost")
+    messages = (a_gpu(index=0), a_gpu(SEED), lost, readings(0, 90, None), a_beat())
+
+    found = daily.rows(view(*messages), SEED_AT, SEED_AT, with_idle=True)
+
+    when = "1616584320"
+    assert found == ((when, "-", "-", "0", "0"), (when, "m_user", "456815", "1", "90"))
+
+
 def test_what_does_not_count_as_use_is_no_row() -> None:
     smi = Holder(pid=9, user="root", ignored="program nvidia-smi")
 
